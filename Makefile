@@ -1,0 +1,36 @@
+# Two commands for a newcomer: make demo, make test. Both install what they need into .venv first, once.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help install demo test test-long lint clean
+
+help:
+	@echo "make demo       train, export, check and search on generated clips (out/demo/)"
+	@echo "make test       ruff, mypy and every test"
+	@echo "make test-long  the tests that take minutes"
+	@echo "make clean      remove out/ and caches"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml runtime/pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e 'runtime[cpu]' -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python training/demo.py out/demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -m "not long and not gpu"
+
+test-long: $(STAMP)
+	$(BIN)/python -m pytest -m long
+
+clean:
+	rm -rf out .pytest_cache .mypy_cache .ruff_cache

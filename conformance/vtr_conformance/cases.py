@@ -1,0 +1,49 @@
+"""golden.json -> cases with their arrays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from vtr_runtime.bundle import GOLDEN, Bundle
+from vtr_runtime.errors import BundleError
+from vtr_runtime.golden import GOLDEN_SCHEMA
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input of one stage and what the reference makes of it.
+
+    `media` is a clip's path, `texts` are sentences, `arrays` the inputs of a graph; a stage uses what it needs."""
+
+    id: str
+    stage: str
+    expected: dict[str, NDArray[Any]]
+    media: Path | None = None
+    texts: tuple[str, ...] = ()
+    arrays: dict[str, NDArray[Any]] | None = None
+
+
+def read_cases(bundle: Bundle) -> list[Case]:
+    """The golden cases of a bundle, in the order of the stages."""
+    path = bundle.file(GOLDEN)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("schema") != GOLDEN_SCHEMA:
+        raise BundleError(f"{path} has schema {data.get('schema')}, this reads {GOLDEN_SCHEMA}; upgrade: pip install -U vtr-export")
+    tensors: dict[str, NDArray[Any]] = {}
+    for name in data["tensors"]:
+        tensors.update(load_file(bundle.file(f"golden/{name}")))
+    return [_read_case(entry, tensors, bundle) for entry in data["cases"]]
+
+
+def _read_case(entry: dict[str, Any], tensors: dict[str, NDArray[Any]], bundle: Bundle) -> Case:
+    inputs = entry["inputs"]
+    media = bundle.file(f"golden/{inputs['media']}") if "media" in inputs else None
+    arrays = {name: tensors[key] for name, key in inputs.get("tensors", {}).items()}
+    expected = {name: tensors[key] for name, key in entry["expected"].items()}
+    return Case(entry["id"], entry["stage"], expected, media, tuple(inputs.get("texts", ())), arrays or None)
+

@@ -1,0 +1,93 @@
+"""(expected, actual, limit) -> Comparison. Pure; NaN and infinity never pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .stages import Comparator
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`measured` against `limit`; `where` says at which place of which output the largest difference stands."""
+
+    passed: bool
+    measured: float
+    where: str = ""
+
+
+def compare(kind: Comparator, expected: dict[str, Array], actual: dict[str, Array], limit: float) -> Comparison:
+    """Compare every expected output; the worst one is reported."""
+    worst = Comparison(True, 0.0)
+    for name, want in expected.items():
+        if name not in actual:
+            return Comparison(False, float("inf"), f"{name}: not given")
+        found = _COMPARATORS[kind](want, actual[name], limit)
+        if (not found.passed, found.measured) >= (not worst.passed, worst.measured):
+            worst = Comparison(found.passed, found.measured, f"{name}{found.where}")
+    return worst
+
+
+def compare_exact(expected: Array, actual: Array, limit: float) -> Comparison:
+    """How many places differ; equal NaNs are equal (times of masked frames)."""
+    if expected.shape != actual.shape:
+        return Comparison(False, float("inf"), f": shape {list(actual.shape)}, not {list(expected.shape)}")
+    same = expected == actual
+    if np.issubdtype(expected.dtype, np.floating):
+        same |= np.isnan(expected) & np.isnan(actual)
+    wrong = int((~same).sum())
+    return Comparison(wrong <= limit, float(wrong), _place(~same) if wrong else "")
+
+
+def compare_max_abs(expected: Array, actual: Array, limit: float) -> Comparison:
+    """The largest absolute difference."""
+    if expected.shape != actual.shape:
+        return Comparison(False, float("inf"), f": shape {list(actual.shape)}, not {list(expected.shape)}")
+    if not np.isfinite(actual).all():
+        return Comparison(False, float("inf"), f": not finite at {_place(~np.isfinite(actual))}")
+    difference = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
+    measured = float(difference.max(initial=0.0))
+    return Comparison(measured <= limit, measured, _place(difference == measured) if measured else "")
+
+
+def compare_relative(expected: Array, actual: Array, limit: float) -> Comparison:
+    """The largest absolute difference of vectors that are not of unit length, over the norm of the expected vector."""
+    norm = np.linalg.norm(expected.astype(np.float64), axis=-1, keepdims=True).clip(min=1e-12)
+    if expected.shape != actual.shape:
+        return compare_max_abs(expected, actual, limit)
+    return compare_max_abs(expected / norm, actual / norm, limit)
+
+
+def compare_ranking(expected: Array, actual: Array, limit: float) -> Comparison:
+    """Scores [queries, gallery]: does each query rank the gallery alike, ties aside?
+
+    Order the gallery by the actual scores; wherever a later item has a higher expected score than an earlier one, the
+    two were swapped, and their distance in the expected scores says how far from a tie they were. The largest counts."""
+    if expected.shape != actual.shape:
+        return Comparison(False, float("inf"), f": shape {list(actual.shape)}, not {list(expected.shape)}")
+    if not np.isfinite(actual).all():
+        return Comparison(False, float("inf"), f": not finite at {_place(~np.isfinite(actual))}")
+    order = np.argsort(-actual, axis=1, kind="stable")
+    reference = np.take_along_axis(expected.astype(np.float64), order, axis=1)
+    best_later = np.maximum.accumulate(reference[:, ::-1], axis=1)[:, ::-1]
+    swap = (best_later - reference).max(axis=1, initial=0.0)
+    measured = float(swap.max(initial=0.0))
+    return Comparison(measured <= limit, measured, f" at query {int(swap.argmax())}" if measured else "")
+
+
+def _place(wrong: Array) -> str:
+    return " at " + str([int(axis) for axis in np.argwhere(np.atleast_1d(wrong))[0]])
+
+
+_COMPARATORS = {
+    "exact": compare_exact,
+    "max_abs": compare_max_abs,
+    "relative": compare_relative,
+    "ranking": compare_ranking,
+}

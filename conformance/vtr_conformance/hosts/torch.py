@@ -1,0 +1,72 @@
+"""PyTorch as a host: the trained model itself, fed by the runtime's frames and tokens as in training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from vtr_export.model.checkpoint import load_checkpoint
+from vtr_runtime.bundle import TOKENIZER, Bundle
+from vtr_runtime.errors import CheckpointError
+from vtr_runtime.text import Tokenizer
+from vtr_runtime.video import read_frames
+
+from ..cases import Case
+from .base import Arrays, scores
+
+BATCH = 16
+
+
+class TorchHost:
+    """Answers the stages inside the model; the stages before it are the runtime's own, so there is nothing to compare."""
+
+    name = "pytorch"
+    backend = "torch"
+
+    def __init__(self, checkpoint: Path, bundle: Bundle) -> None:
+        loaded = load_checkpoint(checkpoint)
+        if loaded.weights_sha256 != bundle.manifest.weights_sha256:
+            raise CheckpointError(f"{checkpoint} is not the checkpoint that {bundle.folder} was exported from; give that one")
+        self._model = loaded.model.eval()
+        self._spec = bundle.manifest.frames
+        self._tokenizer = Tokenizer.from_file(bundle.file(TOKENIZER), bundle.manifest.text)
+
+    def answer(self, case: Case) -> Arrays | str:
+        arrays = case.arrays
+        if arrays is None:
+            return "PyTorch answers the stages inside the model only"
+        if case.stage == "ranking":
+            return {"scores": scores(self._text(arrays)["aligned"], self._video(arrays)["video_embedding"])}
+        outputs = self._video(arrays) if "frames" in arrays else self._text(arrays)
+        name = "embedding" if case.stage in ("aligned", "video_embedding") else case.stage
+        return {name: outputs[case.stage]}
+
+    def _video(self, arrays: Arrays) -> Arrays:
+        frames, mask = torch.from_numpy(arrays["frames"]), torch.from_numpy(arrays["frame_mask"])
+        with torch.inference_mode():
+            return _numpy(self._model.video.stages(frames, mask))
+
+    def _text(self, arrays: Arrays) -> Arrays:
+        with torch.inference_mode():
+            return _numpy(self._model.text.stages(torch.from_numpy(arrays["input_ids"])))
+
+    def embed(
+        self, videos: Sequence[tuple[Path, float | None, float | None]], texts: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        video_rows, text_rows = [], []
+        for start in range(0, len(videos), BATCH):
+            read = [read_frames(path, self._spec, start=s, end=e) for path, s, e in videos[start : start + BATCH]]
+            batch = {"frames": np.stack([f.pixels for f in read]), "frame_mask": np.stack([f.mask for f in read])}
+            video_rows.append(self._video(batch)["video_embedding"])
+        for start in range(0, len(texts), BATCH):
+            ids = self._tokenizer.encode(texts[start : start + BATCH])
+            text_rows.append(self._text({"input_ids": ids})["aligned"])
+        return np.concatenate(video_rows), np.concatenate(text_rows)
+
+
+def _numpy(stages: dict[str, Any]) -> Arrays:
+    return {name: tensor.numpy() for name, tensor in stages.items()}

@@ -1,0 +1,117 @@
+"""Run cases on hosts and judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from vtr_runtime.bundle import open_bundle
+from vtr_runtime.errors import UsageError, VtrError
+from vtr_runtime.metrics import retrieval
+from vtr_runtime.model import load
+
+from .cases import Case, read_cases
+from .comparators import compare
+from .hosts import Host, RuntimeHost
+from .hosts.base import scores
+from .report import Report, Result, Retrieval
+from .stages import BY_NAME, stage_of
+
+# A ranking says something about an export only where the model itself retrieves.
+MEANINGFUL_TIMES_CHANCE = 5
+
+
+def run(
+    bundle: Path,
+    *,
+    checkpoint: Path | None = None,
+    backends: Sequence[str] = ("auto",),
+    data: str | None = None,
+    split: str = "test",
+) -> Report:
+    """Golden cases on every backend; with a checkpoint, PyTorch too; with data, the ranking of a whole split.
+
+    Raises UsageError when `data` comes without a checkpoint: the reference ranking is PyTorch's."""
+    if data is not None and checkpoint is None:
+        raise UsageError("--data compares the ranking with PyTorch's and needs the checkpoint; add --ckpt best.pt")
+    opened = open_bundle(bundle)
+    cases = read_cases(opened)
+    hosts: list[Host] = [RuntimeHost(load(bundle, backend)) for backend in backends]
+    reference: Host | None = None
+    if checkpoint is not None:
+        from .hosts.torch import TorchHost
+
+        reference = TorchHost(checkpoint, opened)
+    results = [answer_case(host, case) for host in hosts for case in cases]
+    if reference is not None:
+        # Training reads frames and words through the runtime: before the model there is nothing of PyTorch's to compare.
+        results += [answer_case(reference, case) for case in cases if case.arrays is not None]
+    summaries: list[Retrieval] = []
+    if data is not None and reference is not None:
+        ranked, summaries = compare_rankings(reference, hosts, data, split)
+        results += ranked
+    return Report(tuple(results), tuple(summaries))
+
+
+def answer_case(host: Host, case: Case) -> Result:
+    """One case on one host; an error of the host is a failure of the case, not of the run."""
+    stage = stage_of(case.stage)
+    try:
+        actual = host.answer(case)
+    except VtrError as error:
+        return Result(host.name, host.backend, case.stage, case.id, "fail", None, stage.limit, str(error), stage.hint)
+    if isinstance(actual, str):
+        return Result(host.name, host.backend, case.stage, case.id, "not_run", hint=actual)
+    found = compare(stage.comparator, case.expected, actual, stage.limit)
+    status = "pass" if found.passed else "fail"
+    return Result(host.name, host.backend, case.stage, case.id, status, found.measured, stage.limit, found.where, stage.hint)
+
+
+def compare_rankings(
+    reference: Host, hosts: Iterable[Host], data: str, split: str
+) -> tuple[list[Result], list[Retrieval]]:
+    """Embed a split with the reference and with each host; embeddings and every query's ranking must agree."""
+    from vtr_training.data.jsonl import read_clips
+    from vtr_training.embed import caption_rows
+
+    clips = read_clips(data, split)
+    videos = [(clip.video, clip.start, clip.end) for clip in clips]
+    texts, owners = caption_rows(clips)
+    relevant = owners[:, None] == np.arange(len(clips))
+    want_videos, want_texts = reference.embed(videos, texts)
+    want = scores(want_texts, want_videos)
+    results, summaries = [], []
+    for host in hosts:
+        got_videos, got_texts = host.embed(videos, texts)
+        got = scores(got_texts, got_videos)
+        pairs = {
+            "video_embedding": (want_videos, got_videos),
+            "aligned": (want_texts, got_texts),
+            "ranking": (want, got),
+        }
+        results += [_judge(host, name, f"{data}:{split}", *pair) for name, pair in pairs.items()]
+        summaries.append(_summary(host, split, want, got, relevant))
+    return results, summaries
+
+
+def _judge(host: Host, name: str, case: str, want: NDArray[np.float64], got: NDArray[np.float64]) -> Result:
+    stage = BY_NAME[name]
+    found = compare(stage.comparator, {name: want}, {name: got}, stage.limit)
+    status = "pass" if found.passed else "fail"
+    return Result(host.name, host.backend, name, case, status, found.measured, stage.limit, found.where, stage.hint)
+
+
+def _summary(
+    host: Host, split: str, want: NDArray[np.float64], got: NDArray[np.float64], relevant: NDArray[np.bool_]
+) -> Retrieval:
+    recall, reference = _recall(got, relevant), _recall(want, relevant)
+    same = (np.argsort(-want, axis=1, kind="stable") == np.argsort(-got, axis=1, kind="stable")).all(axis=1)
+    meaningful = reference["R@1"] >= MEANINGFUL_TIMES_CHANCE * 100 / want.shape[1]
+    texts, videos = want.shape
+    return Retrieval(host.name, host.backend, split, videos, texts, recall, reference, int(same.sum()), meaningful)
+
+
+def _recall(scores: NDArray[np.float64], relevant: NDArray[np.bool_]) -> dict[str, float]:
+    return {f"R@{k}": value for k, value in retrieval(scores, relevant).t2v.recall.items()}

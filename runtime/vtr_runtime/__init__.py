@@ -1,0 +1,24 @@
+"""Embed videos and sentences from a vtr-export bundle, and search them. Never imports torch.
+
+>>> import vtr_runtime
+>>> model = vtr_runtime.load("bundle/")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import VtrError
+    from .model import Clip, EmbeddedClip, Model, load
+
+__version__ = "0.1.0"
+__all__ = ["Clip", "EmbeddedClip", "Model", "VtrError", "load"]
+
+# Resolved on first use, so that `--help` and the trainer do not pay for an inference engine.
+_HOME = {"VtrError": ".errors", "Clip": ".model", "EmbeddedClip": ".model", "Model": ".model", "load": ".model"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vtr_runtime' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name], __name__), name)

@@ -1,0 +1,207 @@
+"""`vtr-runtime`: info, embed, index, search."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import Cli, echo_json, json_option, note, progress, table
+
+if TYPE_CHECKING:
+    from .index import Hit, Index
+    from .model import EmbeddedClip, Model
+
+# A folder is searched for these; a file that is named itself is always tried.
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()  # noqa: SIM905
+)
+
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+backend_option = click.option("--backend", default="auto", show_default=True, help="Engine that runs the graphs.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
+
+
+@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vtr-runtime")
+def main() -> None:
+    """Embed and search videos and sentences from a vtr-export bundle."""
+
+
+@main.command()
+@bundle_argument
+@json_option
+def info(bundle: Path, as_json: bool) -> None:
+    """Verify BUNDLE and say what is in it."""
+    from .bundle import open_bundle
+
+    manifest = open_bundle(bundle).manifest
+    if as_json:
+        echo_json(manifest.model_dump(mode="json"))
+        return
+    frames, text, sampler = manifest.frames, manifest.text, manifest.sampler
+    temporal = manifest.model.get("temporal", {}).get("kind", "?")
+    rows = [
+        ("model", f"{manifest.name}, temporal head {temporal}, embeddings of length {manifest.dim}"),
+        ("frames", f"{frames.count} of {frames.size}x{frames.size}, {frames.sampling} over the clip, {frames.resize}"),
+        ("text", f"at most {text.context_length} tokens, cleaning {text.cleaning}"),
+        ("sampler", sampler.kind if sampler.kind == "none" else f"{sampler.kind}, {sampler.steps} steps, no noise"),
+        ("precision", f"{manifest.precision}, opset {manifest.opset}"),
+        ("space", manifest.space),
+        ("variant", manifest.variant),
+        ("size", f"{sum(entry.size for entry in manifest.files.values()) / 1e6:.1f} MB, every file's sha256 agrees"),
+        ("made by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())),
+    ]
+    table(str(bundle), ("", ""), rows)
+
+
+@main.command()
+@bundle_argument
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Parquet file to write.")
+@backend_option
+@overwrite_option
+@json_option
+def embed(bundle: Path, paths: tuple[Path, ...], output: Path, backend: str, overwrite: bool, as_json: bool) -> int:
+    """Embed the videos PATHS (files, or folders searched for videos) into a Parquet file.
+
+    A file from which no frame can be had is named and gets a row without an embedding; the others are done."""
+    from .embeddings import write_embeddings
+    from .model import Clip, load
+    from .publish import check_output, staged_file
+
+    check_output(output, overwrite=overwrite)
+    model = load(bundle, backend)
+    note(f"backend: {model.backend_choice}")
+    files, skipped = find_videos(paths)
+    counts = {"ok": 0, "warning": 0, "error": 0}
+    problems: list[dict[str, str]] = []
+
+    def rows() -> Iterator[EmbeddedClip]:
+        with progress("embed", len(files)) as bar:
+            for item in model.embed_clips(Clip(path) for path in files):
+                counts[item.status] += 1
+                if item.status != "ok":
+                    problems.append({"path": str(item.clip.path), "status": item.status, "message": item.message})
+                bar.advance()
+                yield item
+
+    with staged_file(output) as staged:
+        write_embeddings(staged, rows(), dim=model.manifest.dim, space=model.space, variant=model.variant)
+    for problem in problems:
+        note(f"{problem['status']}: {problem['message']}")
+    if skipped:
+        note(f"skipped: {len(skipped)} files in the folders are not named like videos, such as {skipped[0]}")
+    if as_json:
+        echo_json({"output": str(output), **counts, "problems": problems, "skipped": [str(path) for path in skipped]})
+    else:
+        table(
+            str(output), ("videos", "embedded", "of these damaged", "not embedded"), [_summary(len(files), **counts)]
+        )
+        click.echo(f"next: vtr-runtime index {bundle} {output} -o {output.with_suffix('.vtri')}")
+    return 1 if counts["error"] else 0
+
+
+def _summary(files: int, *, ok: int, warning: int, error: int) -> tuple[int, int, int, int]:
+    return files, ok + warning, warning, error
+
+
+def find_videos(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Files to embed in a fixed order (as given; folders in sorted order), and files in folders that were passed over."""
+    videos: list[Path] = []
+    skipped: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            videos.append(path)
+            continue
+        for file in sorted(item for item in path.rglob("*") if item.is_file()):
+            (videos if file.suffix.lower() in VIDEO_SUFFIXES else skipped).append(file)
+    return videos, skipped
+
+
+@main.command()
+@bundle_argument
+@click.argument("parquet", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Index (.vtri) to write.")
+@overwrite_option
+@json_option
+def index(bundle: Path, parquet: tuple[Path, ...], output: Path, overwrite: bool, as_json: bool) -> None:
+    """Make a searchable index of embeddings."""
+    from .bundle import open_bundle
+    from .index import merge_tables, write_index
+    from .publish import check_output, staged_file
+
+    check_output(output, overwrite=overwrite)
+    space = open_bundle(bundle).manifest.space
+    merged = merge_tables(parquet, space)
+    with staged_file(output) as staged:
+        write_index(staged, merged)
+    count, dim = merged.vectors.shape
+    if as_json:
+        echo_json({"output": str(output), "count": count, "dim": dim, "space": space})
+    else:
+        table(str(output), ("clips", "length", "MB"), [(count, dim, f"{output.stat().st_size / 1e6:.1f}")])
+        click.echo(f'next: vtr-runtime search {bundle} {output} "a sentence" -k 10')
+
+
+@main.command()
+@bundle_argument
+@click.argument("index_path", metavar="INDEX", type=click.Path(path_type=Path))
+@click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many clips to show for a sentence.")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Also draw the results into this PNG file.")
+@backend_option
+@json_option
+def search(
+    bundle: Path, index_path: Path, texts: tuple[str, ...], k: int, sheet: Path | None, backend: str, as_json: bool
+) -> None:
+    """Find clips in INDEX (.vtri or .parquet) by sentences."""
+    from .contact_sheet import contact_sheet
+    from .model import load
+    from .publish import staged_file
+
+    model = load(bundle, backend)
+    found = _open_index(model, index_path).search(model.encode_texts(texts), k)
+    if sheet is not None:
+        with staged_file(sheet) as staged:
+            contact_sheet(texts, found).save(staged, format="PNG")
+    if as_json:
+        echo_json([{"query": text, "hits": [_plain(hit) for hit in hits]} for text, hits in zip(texts, found)])  # noqa: B905
+        return
+    for text, hits in zip(texts, found, strict=True):
+        rows = [(rank, f"{hit.score:.4f}", hit.path, _span(hit)) for rank, hit in enumerate(hits, 1)]
+        table(f"“{text}”", ("", "score", "clip", "seconds"), rows)
+    if sheet is not None:
+        note(f"pictures: {sheet}")
+
+
+def _open_index(model: Model, path: Path) -> Index:
+    import tempfile
+
+    from .index import Index, check_space, merge_tables, write_index
+
+    if path.suffix == ".parquet":
+        with tempfile.TemporaryDirectory() as folder:
+            write_index(Path(folder) / "x.vtri", merge_tables([path], model.space))
+            return Index(Path(folder) / "x.vtri")
+    opened = Index(path)
+    check_space(opened, model.space)
+    return opened
+
+
+def _plain(hit: Hit) -> dict[str, Any]:
+    return {**asdict(hit), "path": str(hit.path)}
+
+
+def _span(hit: Hit) -> str:
+    if hit.start is None and hit.end is None:
+        return "whole"
+    return f"{hit.start or 0:.1f} - {'end' if hit.end is None else f'{hit.end:.1f}'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""The manifest: everything that a host must know about a bundle, as frozen types that check themselves.
+
+`space` names the embedding space: two embeddings may be compared exactly when their spaces agree. `variant` adds what
+may differ between exports of one space (precision, opset, batch limits)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import BundleError
+
+SCHEMA_VERSION = 1
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FrameSpec(Record):
+    """What the video tower sees: which frames, and how a frame becomes S x S pixels."""
+
+    count: int = Field(default=12, ge=1, le=512, description="T, frames per clip")
+    size: int = Field(default=224, ge=16, le=1024, description="S, side of the square in pixels")
+    sampling: Literal["uniform"] = "uniform"
+    resize: Literal["shortest"] = "shortest"
+    interpolation: Literal["bicubic"] = "bicubic"
+    mean: tuple[float, float, float] = Field(default=OPENAI_MEAN, description="per channel, of values in 0..1")
+    std: tuple[float, float, float] = Field(default=OPENAI_STD, description="per channel, of values in 0..1")
+
+
+class TextSpec(Record):
+    """What the text tower sees: cleaning, then the BPE of tokenizer.json, then start, end and truncation."""
+
+    cleaning: Literal["standard", "open_clip"] = "standard"
+    context_length: int = Field(default=77, ge=3, description="most ids of a sentence, start and end included")
+    vocab_size: int = Field(default=49408, ge=3)
+    start_id: int = 49406
+    end_id: int = 49407
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted keys, no blanks, UTF-8: the form in which settings are hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def fingerprint(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return _digest(stream)
+
+
+def _digest(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+class TensorSpec(Record):
+    """One input or output of a graph; a string in `shape` names a dynamic axis."""
+
+    name: str
+    dtype: Literal["uint8", "bool", "int32", "float32"]
+    shape: tuple[int | str, ...]
+
+
+class GraphSpec(Record):
+    """One ONNX file of the bundle. `external_data` names the file with its weights, where they lie apart."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    external_data: str | None = None
+
+
+class Graphs(Record):
+    video: GraphSpec
+    text: GraphSpec
+
+
+class SamplerSpec(Record):
+    """The alignment sampler that is unrolled inside the text graph (DITS, equation 8)."""
+
+    kind: Literal["none", "dits"] = "none"
+    steps: int = Field(default=0, ge=0, description="T'")
+    beta_start: float | None = None
+    beta_end: float | None = None
+    start: Literal["raw", "normalised"] | None = None
+    noise: Literal["none"] = "none"
+
+
+class FileEntry(Record):
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+
+
+class Manifest(Record):
+    format: Literal["vtr-bundle"] = "vtr-bundle"
+    schema_version: int = SCHEMA_VERSION
+    name: str = Field(description="the backbone's name")
+    dim: int = Field(ge=1, description="D, length of an embedding")
+    graphs: Graphs
+    frames: FrameSpec
+    text: TextSpec
+    cleaning_steps: tuple[str, ...] = Field(description="what `text.cleaning` does, in order")
+    sampler: SamplerSpec
+    normalisation: Literal["l2"] = "l2"
+    model: dict[str, Any] = Field(description="the checkpoint's model configuration")
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    precision: Literal["fp32"] = "fp32"
+    opset: int
+    space: str
+    variant: str
+    versions: dict[str, str] = Field(description="libraries that made the bundle")
+    exporter: dict[str, Any] = Field(description="the exporter's settings")
+    files: dict[str, FileEntry] = Field(description="every core file but the manifest itself")
+
+    @property
+    def has_frame_embeddings(self) -> bool:
+        return any(output.name == "frame_embeddings" for output in self.graphs.video.outputs)
+
+    def check_fingerprints(self) -> None:
+        """Raise BundleError when `space` or `variant` is not what the manifest's own entries give."""
+        space = space_of(
+            weights_sha256=self.weights_sha256,
+            model=self.model,
+            frames=self.frames,
+            text=self.text,
+            sampler=self.sampler,
+            normalisation=self.normalisation,
+            dim=self.dim,
+        )
+        variant = variant_of(space, precision=self.precision, opset=self.opset)
+        if (space, variant) != (self.space, self.variant):
+            raise BundleError("the manifest's space does not match its own settings: it was edited; export it again")
+
+
+def space_of(
+    *,
+    weights_sha256: str,
+    model: dict[str, Any],
+    frames: FrameSpec,
+    text: TextSpec,
+    sampler: SamplerSpec,
+    normalisation: str,
+    dim: int,
+) -> str:
+    """sha256 of all that decides what an embedding means; precision, backend and opset are left out on purpose."""
+    return fingerprint(
+        {
+            "weights": weights_sha256,
+            "model": model,
+            "frames": frames.model_dump(mode="json"),
+            "text": text.model_dump(mode="json"),
+            "sampler": sampler.model_dump(mode="json"),
+            "normalisation": normalisation,
+            "dim": dim,
+        }
+    )
+
+
+def variant_of(space: str, *, precision: str, opset: int) -> str:
+    return fingerprint({"space": space, "precision": precision, "opset": opset})
+
+
+def parse_manifest(text: str, *, origin: str) -> Manifest:
+    """Read a manifest; a foreign, newer or malformed one is a BundleError that names `origin`."""
+    again = "copy the bundle again, or export it anew"
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise BundleError(f"{origin}: manifest.json is not JSON ({error}); {again}") from error
+    if not isinstance(data, dict) or data.get("format") != "vtr-bundle":
+        raise BundleError(f"{origin} is not a vtr-export bundle: its manifest does not say format vtr-bundle")
+    version = data.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{origin} has manifest schema {version}, and this vtr-runtime reads up to {SCHEMA_VERSION}; "
+            "upgrade it: pip install -U vtr-runtime"
+        )
+    try:
+        manifest = Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{origin}: manifest.json is malformed at '{where}' ({first['msg']}); {again}") from error
+    manifest.check_fingerprints()
+    return manifest

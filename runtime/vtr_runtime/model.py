@@ -1,0 +1,190 @@
+"""`load` a bundle and embed videos and sentences with it."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import Backend, open_backend
+from .bundle import TOKENIZER, Bundle, open_bundle
+from .errors import MediaError, UsageError
+from .manifest import Manifest
+from .pixels import resize_crop
+from .text import Tokenizer, validate_ids
+from .video import Frames, read_frames
+
+VIDEO_BATCH = 8
+TEXT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video file, or the part of it from `start` up to `end` (seconds)."""
+
+    path: Path
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class EmbeddedClip:
+    """What became of one clip. `embedding` (float32 [D], unit length) is None exactly when `status` is "error"."""
+
+    clip: Clip
+    status: Literal["ok", "warning", "error"]
+    message: str = ""
+    embedding: NDArray[np.float32] | None = None
+    times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+
+class Model:
+    """A bundle opened on a backend. Safe to share between threads."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, choice: str) -> None:
+        self.bundle = bundle
+        self.backend = backend
+        self.backend_choice = choice
+        self._tokenizer = Tokenizer.from_file(bundle.file(TOKENIZER), bundle.manifest.text)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+    @property
+    def space(self) -> str:
+        """Names the embedding space; embeddings of two models may be compared exactly when their spaces agree."""
+        return self.manifest.space
+
+    @property
+    def variant(self) -> str:
+        return self.manifest.variant
+
+    def read_frames(
+        self, path: str | Path, start: float | None = None, end: float | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float64]]:
+        """Sample a video: pixels uint8 [T, S, S, 3], mask bool [T], times float64 [T] in seconds. MediaError if unreadable."""
+        frames = read_frames(Path(path), self.manifest.frames, start=start, end=end)
+        return frames.pixels, frames.mask, frames.times
+
+    def tokenize(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Clean and tokenize: int32 [N, context length], zero-padded. TextError for what is no text."""
+        return self._tokenizer.encode(texts)
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed sentences: float32 [N, D], unit length. TextError for what is no text."""
+        return self.encode_ids(self.tokenize(texts))
+
+    def encode_ids(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Embed token ids int32 [N, L]: float32 [N, D]. TextError for ids that the model does not know."""
+        validate_ids(ids, self.manifest.text)
+        out = np.zeros((len(ids), self.manifest.dim), np.float32)
+        # Short sentences together: a pass costs what its longest row costs, and padding changes no embedding.
+        lengths = (ids == self.manifest.text.end_id).argmax(axis=1)
+        for rows in _chunks(np.argsort(lengths, kind="stable"), TEXT_BATCH):
+            out[rows] = self.backend.text(self._tokenizer.trim(ids[rows]))["embedding"]
+        return out
+
+    def encode_frames(self, frames: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+        """Embed frames uint8 [B, T, H, W, 3] of any height and width, mask bool [B, T]: float32 [B, D], unit length.
+
+        Fewer than the bundle's T frames are padded with masked ones. UsageError for any other shape or type."""
+        count, size = self.manifest.frames.count, self.manifest.frames.size
+        if frames.ndim != 5 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+            raise UsageError(f"frames must be uint8 [B, T, H, W, 3], not {frames.dtype} {list(frames.shape)}")
+        batch, given = frames.shape[:2]
+        if not 1 <= given <= count:
+            raise UsageError(f"{given} frames per clip were given and the bundle takes 1 to {count}; sample them first")
+        valid = np.ones((batch, given), bool) if mask is None else mask
+        if valid.shape != (batch, given) or valid.dtype != np.bool_:
+            raise UsageError(f"mask must be bool [{batch}, {given}], not {valid.dtype} {list(valid.shape)}")
+        if not valid.any(axis=1).all():
+            raise UsageError("mask has a row without any valid frame; leave such clips out")
+        pixels = np.zeros((batch, count, size, size, 3), np.uint8)
+        for b, t in zip(*np.nonzero(valid), strict=True):
+            pixels[b, t] = resize_crop(frames[b, t], size)
+        full_mask = np.zeros((batch, count), bool)
+        full_mask[:, :given] = valid
+        return self.encode_pixels(pixels, full_mask)
+
+    def encode_pixels(self, pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Embed frames that are sampled and resized already: uint8 [B, T, S, S, 3], bool [B, T] -> float32 [B, D]."""
+        parts = [self.backend.video(pixels[rows], mask[rows])["embedding"] for rows in _spans(len(pixels), VIDEO_BATCH)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.manifest.dim), np.float32)
+
+    def encode_videos(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
+        """Embed video files: float32 [N, D], unit length. MediaError if one is unreadable; `embed_clips` goes on instead."""
+        done = list(self.embed_clips(Clip(Path(path)) for path in paths))
+        bad = [item for item in done if item.embedding is None]
+        if bad:
+            raise MediaError(f"{len(bad)} of {len(done)} videos cannot be read; the first: {bad[0].message}")
+        rows = [item.embedding for item in done if item.embedding is not None]
+        return np.stack(rows) if rows else np.zeros((0, self.manifest.dim), np.float32)
+
+    def embed_clips(self, clips: Iterable[Clip], *, workers: int | None = None) -> Iterator[EmbeddedClip]:
+        """Embed clips in their order. An unreadable clip is yielded with its error and the others are done.
+
+        Decoding runs ahead in `workers` threads (default: one per core) in a bounded queue."""
+        with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="decode") as pool:
+            waiting = iter(clips)
+            queue: deque[tuple[Clip, Future[Frames]]] = deque()
+            try:
+                while True:
+                    for clip in islice(waiting, 2 * VIDEO_BATCH - len(queue)):
+                        queue.append((clip, pool.submit(self._read, clip)))
+                    if not queue:
+                        return
+                    yield from self._embed_batch([queue.popleft() for _ in range(min(VIDEO_BATCH, len(queue)))])
+            finally:
+                for _, future in queue:
+                    future.cancel()
+
+    def _read(self, clip: Clip) -> Frames:
+        return read_frames(clip.path, self.manifest.frames, start=clip.start, end=clip.end)
+
+    def _embed_batch(self, batch: list[tuple[Clip, Future[Frames]]]) -> Iterator[EmbeddedClip]:
+        read: list[tuple[Clip, Frames | str]] = []
+        for clip, future in batch:
+            try:
+                read.append((clip, future.result()))
+            except MediaError as error:
+                read.append((clip, str(error)))
+        good = [frames for _, frames in read if isinstance(frames, Frames)]
+        rows: Iterator[NDArray[np.float32]] = iter(())
+        if good:
+            pixels, mask = np.stack([frames.pixels for frames in good]), np.stack([frames.mask for frames in good])
+            rows = iter(self.encode_pixels(pixels, mask))
+        for clip, frames in read:
+            if isinstance(frames, str):
+                yield EmbeddedClip(clip, "error", frames)
+            else:
+                status: Literal["ok", "warning"] = "warning" if frames.warnings else "ok"
+                times = frames.times[frames.mask]
+                yield EmbeddedClip(clip, status, "; ".join(frames.warnings), next(rows), times)
+
+
+def load(bundle: str | Path, backend: str = "auto", *, threads: int | None = None) -> Model:
+    """Open and verify a bundle. `backend` is run as asked for or refused with the reason, never replaced.
+
+    >>> model = load("bundle/")
+    >>> model.encode_texts(["a dog runs"]) @ model.encode_videos(["dog.mp4", "cat.mp4"]).T
+    """
+    opened = open_bundle(Path(bundle))
+    engine, choice = open_backend(opened, backend, threads=threads)
+    return Model(opened, engine, choice)
+
+
+def _spans(count: int, step: int) -> list[slice]:
+    return [slice(start, start + step) for start in range(0, count, step)]
+
+
+def _chunks(rows: NDArray[np.intp], step: int) -> list[NDArray[np.intp]]:
+    return [rows[span] for span in _spans(len(rows), step)]

@@ -1,0 +1,101 @@
+"""How well a model retrieves on a split: both directions, and within groups beside what an order-blind model can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from vtr_runtime.errors import ConfigError
+from vtr_runtime.metrics import Retrieval, ranks, retrieval
+
+from .data.jsonl import Clip
+
+# Cosines this close are ties: sums of the same frames in another order differ in the last bits, and that is no knowledge.
+TIE = 1e-5
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """Recall at 1 when the gallery is the query's own group; shares of 1."""
+
+    kind: str
+    queries: int  # captions
+    t2v_r1: float
+    v2t_r1: float
+    order_blind: float  # what a model reaches for which the clips of a group are all the same
+
+    def to_json(self) -> dict[str, Any]:
+        return {"queries": self.queries, "t2v": self.t2v_r1, "v2t": self.v2t_r1, "order_blind": self.order_blind}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    retrieval: Retrieval
+    groups: tuple[GroupResult, ...]  # per kind, then "all"; empty without groups
+
+    @property
+    def group_r1(self) -> float | None:
+        """Text to video recall at 1 within groups, over all kinds."""
+        return self.groups[-1].t2v_r1 if self.groups else None
+
+    def value(self, metric: str) -> float:
+        """One number to choose a checkpoint by; shares of 1 (Rsum: of 6)."""
+        r1 = self.retrieval.t2v.recall[1] / 100
+        if metric == "t2v_r1":
+            return r1
+        if metric == "rsum":
+            return self.retrieval.rsum / 100
+        if self.group_r1 is None:
+            raise ConfigError(f"validation.metric {metric!r} needs groups and the split has none; set it to rsum")
+        return (r1 + self.group_r1) / 2
+
+    def summary(self) -> dict[str, float]:
+        """What a log line keeps."""
+        kinds = {f"group_r1_{group.kind}": group.t2v_r1 for group in self.groups}
+        recalls = {"t2v_r1": self.retrieval.t2v.recall[1], "v2t_r1": self.retrieval.v2t.recall[1]}
+        return {**recalls, "rsum": self.retrieval.rsum, **kinds}
+
+    def to_json(self) -> dict[str, Any]:
+        result = self.retrieval.to_json()
+        if self.groups:
+            result["within_groups_r1"] = {group.kind: group.to_json() for group in self.groups}
+        return result
+
+
+def evaluate_embeddings(
+    clips: Sequence[Clip], video: NDArray[np.float32], text: NDArray[np.float32], owners: NDArray[np.int64]
+) -> Evaluation:
+    """Rank unit embeddings: video [N, D] of `clips`, text [M, D] of their captions; `owners` [M] says whose caption it is."""
+    scores = text.astype(np.float64) @ video.astype(np.float64).T
+    relevant = owners[:, None] == np.arange(len(clips))
+    return Evaluation(retrieval(scores, relevant, tolerance=TIE), _within_groups(clips, scores, relevant, owners))
+
+
+def _within_groups(
+    clips: Sequence[Clip], scores: NDArray[np.float64], relevant: NDArray[np.bool_], owners: NDArray[np.int64]
+) -> tuple[GroupResult, ...]:
+    sizes: dict[str | None, int] = {}
+    for clip in clips:
+        sizes[clip.group] = sizes.get(clip.group, 0) + 1
+    chosen = np.array([clip.group is not None and sizes[clip.group] > 1 for clip in clips])
+    if not chosen.any():
+        return ()
+    names = np.array([clip.group or "" for clip in clips])
+    kinds = np.array([clip.kind or "other" for clip in clips])
+    texts, videos = np.flatnonzero(chosen[owners]), np.flatnonzero(chosen)
+    true, part = relevant[np.ix_(texts, videos)], scores[np.ix_(texts, videos)]
+    same = names[owners[texts]][:, None] == names[videos]
+    t2v = ranks(part, true, candidates=same, tolerance=TIE).found_within(1)
+    v2t = ranks(part.T, true.T, candidates=same.T, tolerance=TIE).found_within(1)
+    blind = 1 / same.sum(axis=1)
+    text_kinds, video_kinds = kinds[owners[texts]], kinds[videos]
+
+    def result(kind: str, of_text: NDArray[np.bool_], of_video: NDArray[np.bool_]) -> GroupResult:
+        means = (float(values.mean()) for values in (t2v[of_text], v2t[of_video], blind[of_text]))
+        return GroupResult(kind, int(of_text.sum()), *means)
+
+    per_kind = [result(kind, text_kinds == kind, video_kinds == kind) for kind in dict.fromkeys(video_kinds.tolist())]
+    return (*per_kind, result("all", np.ones(len(texts), bool), np.ones(len(videos), bool)))

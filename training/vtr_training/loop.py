@@ -1,0 +1,245 @@
+"""The training loop, top to bottom."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import AdamW
+from vtr_runtime.console import note, progress
+from vtr_runtime.errors import ConfigError, UsageError, VtrError
+from vtr_runtime.publish import check_output, storage_errors
+from vtr_runtime.text import Tokenizer
+
+from vtr_export.model.checkpoint import save_checkpoint
+from vtr_export.model.config import ModelConfig
+from vtr_export.model.retrieval import RetrievalModel
+from vtr_export.model.stock import from_open_clip
+
+from .data.batches import Batch, BatchPlan
+from .data.frame_cache import CachedFrames, cached_frames
+from .data.jsonl import data_file, read_clips
+from .embed import caption_rows, embed_ids, embed_videos, load_tokenizer, spans
+from .evaluate import Evaluation, evaluate_embeddings
+from .losses import bsl, info_nce, same_rows
+from .optim import build_optimizer, rate_factor, set_rate
+from .recipe import ModelSettings, Recipe
+from .run_log import RunLog
+from .run_state import Progress, load_state, save_state, seed_everything
+
+LOG_EVERY = 10  # steps
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split in memory: frames, and the token ids of every caption."""
+
+    frames: CachedFrames
+    ids: NDArray[np.int32]  # [captions, L] zero-padded
+    owners: NDArray[np.int64]  # [captions] the clip that each belongs to
+
+    @cached_property
+    def first_captions(self) -> NDArray[np.int64]:
+        """[clips] the row of each clip's first caption."""
+        return np.searchsorted(self.owners, np.arange(len(self.frames.clips)))
+
+
+@dataclass(frozen=True)
+class FitResult:
+    run: Path
+    best: Path
+    best_step: int
+    best_value: float
+    metric: str
+    steps: int
+    seconds_per_step: float
+    skipped: int  # unreadable clips
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+
+
+def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
+    """Train into the folder `run`. Interrupted (SIGINT), it saves last.pt and raises KeyboardInterrupt; `resume` goes on."""
+    open_run(run, recipe, resume=resume)
+    device = choose_device(recipe.device)
+    seed_everything(recipe.seed)
+    model = build_model(recipe.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build_optimizer(model, recipe.optim)
+    tokenizer = load_tokenizer(run / "tokenizer.json", model.config)
+    train, val = (load_split(recipe, name, model.config, tokenizer) for name in (recipe.data.train, recipe.data.val))
+    if recipe.validation.metric == "t2v_r1+group_r1" and not any(clip.group for clip in val.frames.clips):
+        raise ConfigError("validation.metric 't2v_r1+group_r1' needs groups and the split has none; set it to rsum")
+    groups_from = recipe.batches.groups_from
+    plan = BatchPlan(
+        train.frames.clips,
+        size=recipe.batches.size,
+        seed=recipe.seed,
+        groups_from=None if groups_from is None else round(groups_from * recipe.steps),
+    )
+    state = load_state(run / "last.pt", model, optimizer) if resume else Progress()
+    log = RunLog(run, step=state.step)
+    model.train()
+    with interruptible() as interrupted, progress("training", recipe.steps) as bar:
+        bar.advance(state.step)
+        while state.step < recipe.steps:
+            began = time.perf_counter()
+            rate = rate_factor(state.step, recipe.steps, recipe.optim.warmup)
+            set_rate(optimizer, rate)
+            loss, norm = train_step(model, optimizer, train, plan.batch(state.step), recipe, device)
+            state.step += 1
+            state.seconds += time.perf_counter() - began
+            if state.step % LOG_EVERY == 0:
+                log.add(state.step, "train", loss=loss, grad_norm=norm, rate=rate, seconds=state.seconds)
+            if state.step % recipe.validation.every == 0 or state.step == recipe.steps:
+                _validate(model, val, recipe, device, state, log, run)
+                save_state(run / "last.pt", model, optimizer, state)
+            bar.advance(note=f"loss {loss:.3f} best {state.best:.3f}")
+            if interrupted():
+                save_state(run / "last.pt", model, optimizer, state)
+                log.close()
+                note(f"stopped after step {state.step}; go on with the same command and --resume")
+                raise KeyboardInterrupt
+    log.close()
+    skipped = len(train.frames.unreadable) + len(val.frames.unreadable)
+    per_step = state.seconds / state.step
+    metric = recipe.validation.metric
+    return FitResult(run, run / "best.pt", state.best_step, state.best, metric, state.step, per_step, skipped)
+
+
+def train_step(
+    model: RetrievalModel, optimizer: AdamW, split: Split, batch: Batch, recipe: Recipe, device: torch.device
+) -> tuple[float, float]:
+    """One update; returns the loss and the gradient's norm before clipping."""
+    rows = batch.clips
+    tokens = torch.from_numpy(Tokenizer.trim(split.ids[split.first_captions[rows] + batch.captions])).to(device)
+    frames = split.frames.pixels[rows]
+    mask = torch.from_numpy(split.frames.mask[rows]).to(device)
+    same = same_rows(torch.from_numpy(rows).to(device), tokens)
+
+    video = embed_distinct_frames(model, frames, mask) if recipe.batches.distinct_frames else model.video(torch.from_numpy(frames).to(device), mask)
+    text = model.text(tokens)
+    loss = info_nce(video, text, model.logit_scale.exp(), same)
+    if recipe.loss.bsl:
+        loss = loss + recipe.loss.bsl * bsl(video, text, same, temperature=recipe.loss.bsl_temperature)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_norm))
+    if not math.isfinite(norm):
+        raise VtrError(f"the gradient is {norm}: training has diverged; lower optim.lr and optim.clip_lr")
+    optimizer.step()
+    model.clamp_logit_scale()
+    return float(loss.detach()), norm
+
+
+def embed_distinct_frames(model: RetrievalModel, frames: NDArray[np.uint8], mask: Tensor) -> Tensor:
+    """What model.video gives for frames uint8 [B, T, S, S, 3] and mask [B, T], with frames that are equal encoded once."""
+    numbers: dict[bytes, int] = {}
+    flat = frames.reshape(-1, *frames.shape[2:])
+    index = [numbers.setdefault(frame.tobytes(), len(numbers)) for frame in flat]
+    _, first = np.unique(index, return_index=True)
+    features = model.video.encode_frames(torch.from_numpy(flat[first]).to(mask.device)[None])[0]
+    return model.video.temporal(features[torch.tensor(index, device=mask.device).reshape(mask.shape)], mask)[0]
+
+
+def build_model(settings: ModelSettings) -> RetrievalModel:
+    """A model to train: a CLIP backbone, pretrained or of random weights, with new heads."""
+    return from_open_clip(
+        settings.backbone,
+        pretrained=settings.pretrained,
+        temporal=settings.temporal,
+        alignment=settings.alignment,
+        frames=settings.frames,
+    )
+
+
+def load_split(recipe: Recipe, name: str, config: ModelConfig, tokenizer: Tokenizer) -> Split:
+    """Decode a split (or find it decoded) and tokenize its captions."""
+    clips = read_clips(recipe.data.spec, name)
+    cache = recipe.data.cache or data_file(recipe.data.spec).parent / ".frames"
+    frames = cached_frames(clips, config.frames, cache)
+    captions, owners = caption_rows(frames.clips)
+    return Split(frames, tokenizer.encode(captions), owners)
+
+
+def open_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Make the folder of a new run, or check that it holds a run of this recipe that can go on."""
+    resolved = recipe.model_dump(mode="json")
+    if not resume:
+        check_output(run)
+        with storage_errors(run):
+            run.mkdir()
+            (run / "recipe.json").write_text(json.dumps(resolved, indent=2) + "\n", encoding="utf-8")
+        return
+    if not (run / "last.pt").is_file():
+        raise UsageError(f"{run} holds no last.pt to resume from; remove it and run the command without --resume")
+    before = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    changed = sorted(_changed_keys(before, resolved))
+    if changed:
+        raise ConfigError(f"{run} was begun with another recipe ({', '.join(changed)}); resume with the same one")
+
+
+def _changed_keys(before: Any, now: Any, key: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in {**before, **now}:
+            yield from _changed_keys(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
+    elif before != now:
+        yield key
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda and torch sees none; set device to cpu, or to auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT into a flag, so that a step is finished; a second one interrupts at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(number, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def validate(model: RetrievalModel, split: Split, batch: int, device: torch.device) -> Evaluation:
+    """Embed a split and rank it."""
+    frames = split.frames
+    video = embed_videos(
+        model, ((frames.pixels[rows], frames.mask[rows]) for rows in spans(len(frames.clips), batch)), device
+    )
+    return evaluate_embeddings(frames.clips, video, embed_ids(model, split.ids, batch, device), split.owners)
+
+
+def _validate(
+    model: RetrievalModel, split: Split, recipe: Recipe, device: torch.device, state: Progress, log: RunLog, run: Path
+) -> None:
+    """Validate and keep the model in best.pt if it is the best so far."""
+    found = validate(model, split, recipe.validation.batch, device)
+    value = found.value(recipe.validation.metric)
+    log.add(state.step, "val", value=value, **found.summary())
+    if value > state.best:
+        state.best, state.best_step = value, state.step
+        training = {"recipe": recipe.model_dump(mode="json"), "step": state.step, "validation": found.to_json()}
+        save_checkpoint(run / "best.pt", model, training=training)

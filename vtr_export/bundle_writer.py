@@ -1,0 +1,114 @@
+"""Graphs + golden vectors + tokenizer -> a bundle with its manifest, and the README for whoever opens the folder."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+from vtr_runtime.bundle import MANIFEST
+from vtr_runtime.manifest import (
+    FileEntry,
+    Graphs,
+    Manifest,
+    SamplerSpec,
+    file_sha256,
+    space_of,
+    variant_of,
+)
+from vtr_runtime.text import CLEANING_STEPS
+
+from .model.config import AlignmentConfig, ModelConfig
+
+LIBRARIES = ("vtr-export", "vtr-runtime", "torch", "onnx", "onnxscript", "open_clip_torch", "tokenizers", "ftfy", "av", "pillow")
+
+
+def library_versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
+
+
+def sampler_spec(alignment: AlignmentConfig) -> SamplerSpec:
+    """The sampler as hosts are told of it."""
+    if alignment.kind == "none":
+        return SamplerSpec()
+    return SamplerSpec(
+        kind=alignment.kind,
+        steps=alignment.steps,
+        beta_start=alignment.beta_start,
+        beta_end=alignment.beta_end,
+        start=alignment.start,
+        noise=alignment.noise,
+    )
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    config: ModelConfig,
+    weights_sha256: str,
+    graphs: Graphs,
+    opset: int,
+    settings: dict[str, object],
+    core_files: list[str],
+) -> Manifest:
+    """Hash the core files and write manifest.json last: a folder without it is no bundle."""
+    model = config.model_dump(mode="json")
+    sampler = sampler_spec(config.alignment)
+    dim = config.backbone.embed_dim
+    space = space_of(
+        weights_sha256=weights_sha256,
+        model=model,
+        frames=config.frames,
+        text=config.text,
+        sampler=sampler,
+        normalisation="l2",
+        dim=dim,
+    )
+    manifest = Manifest(
+        name=config.backbone.name,
+        dim=dim,
+        graphs=graphs,
+        frames=config.frames,
+        text=config.text,
+        cleaning_steps=CLEANING_STEPS[config.text.cleaning],
+        sampler=sampler,
+        model=model,
+        weights_sha256=weights_sha256,
+        opset=opset,
+        space=space,
+        variant=variant_of(space, precision="fp32", opset=opset),
+        versions=library_versions(),
+        exporter=settings,
+        files={name: _entry(folder / name) for name in sorted(core_files)},
+    )
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return manifest
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(sha256=file_sha256(path), size=path.stat().st_size)
+
+
+def write_readme(folder: Path, manifest: Manifest, verdict: str) -> None:
+    """The bundle's own page: what it is, how it was judged, how to use it."""
+    temporal = manifest.model["temporal"]["kind"]
+    sampler = manifest.sampler.kind if manifest.sampler.kind == "none" else f"{manifest.sampler.kind}, {manifest.sampler.steps} steps"
+    (folder / "README.md").write_text(
+        f"""# {manifest.name}: a text-video retrieval bundle
+
+Temporal head {temporal}, alignment {sampler}, {manifest.frames.count} frames of {manifest.frames.size}x{manifest.frames.size},
+embeddings of length {manifest.dim} and unit length, {manifest.precision}. Space `{manifest.space[:16]}`.
+
+Conformance: **{verdict}** (`reports/conformance.jsonl`).
+
+    pip install 'vtr-runtime[cpu]'
+    vtr-runtime info .
+    vtr-runtime embed . VIDEOS/ -o videos.parquet
+    vtr-runtime index . videos.parquet -o videos.vtri
+    vtr-runtime search . videos.vtri "a sentence" -k 10
+
+`golden/media/LICENCES.md` states where the golden clips come from and their licences.
+""",
+        encoding="utf-8",
+    )

@@ -1,0 +1,128 @@
+"""PyTorch -> golden vectors: what every stage gives for a few real clips and hard sentences."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from vtr_runtime.golden import GOLDEN_SCHEMA, exact_times, frame_digests
+from vtr_runtime.manifest import FrameSpec
+from vtr_runtime.text import Tokenizer
+from vtr_runtime.video import packet_times, read_frames, read_rgb
+
+from .model import RetrievalModel
+
+MEDIA = Path(__file__).parent / "media"
+# Frames are stored as inputs of the video graph up to this size; a clip beyond it is decoded by the host instead.
+MAX_PIXEL_BYTES = 7_500_000
+TEXTS = (
+    "a red circle moves to the left",
+    "two people cook pasta in a small kitchen and talk",
+    "Dog",
+    "",
+    "   \t\n",
+    "the man says: “it’s 5 o’clock” — ﬁne",
+    "caf\u00e9 cafe\u0301 na\u00efve",
+    "Ｆｕｌｌ ｗｉｄｔｈ ｔｅｘｔ",
+    "a cat &amp; a dog &amp;lt;3",
+    "it's what they've said, isn't it?",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 playing \u26bd\ufe0f in the \U0001f3de\ufe0f",
+    "犬が公園を走る",
+    "собака бежит по парку",
+    "كلب يركض في الحديقة",
+    "a caption with <end_of_text> inside",
+    "<start_of_text> in front",
+    "tab\tand\u0000control\u0007characters\u200b",
+    "H2O, 3.14 and 1,000,000 at 50%",
+    "supercalifragilisticexpialidocious" * 3,
+    "a very long story about a walk " * 30,
+    "!!! ... ??? ###",
+    "ΟΔΥΣΣΕΥΣ İstanbul STRASSE straße",
+    "one\r\ntwo lines",
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z " * 3,
+)
+
+
+@dataclass
+class _Writer:
+    """Collects cases; an array is stored once, however many cases use it."""
+
+    tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+    cases: list[dict[str, Any]] = field(default_factory=list)
+
+    def keep(self, key: str, array: NDArray[Any]) -> str:
+        self.tensors.setdefault(key, np.ascontiguousarray(array))
+        return key
+
+    def add(self, stage: str, case: str, inputs: dict[str, Any], expected: dict[str, NDArray[Any]]) -> None:
+        keys = {name: self.keep(f"{stage}/{case}/{name}", array) for name, array in expected.items()}
+        self.cases.append({"id": f"{stage}/{case}", "stage": stage, "inputs": inputs, "expected": keys})
+
+
+def write_golden(model: RetrievalModel, tokenizer: Tokenizer, folder: Path, *, made_by: dict[str, str]) -> list[str]:
+    """Write golden.json, golden.safetensors and the clips; returns the files' names inside `folder`."""
+    (folder / "media").mkdir(parents=True)
+    clips = sorted(path for path in MEDIA.iterdir() if path.suffix not in (".md", ".py"))
+    names = [f"media/{path.name}" for path in [*clips, MEDIA / "LICENCES.md"]]
+    for name in names:
+        (folder / name).write_bytes((MEDIA / Path(name).name).read_bytes())
+    writer = _Writer()
+    for clip in clips:
+        _add_clip(writer, model.config.frames, clip)
+    ids = tokenizer.encode(TEXTS)
+    writer.add("ids", "texts", {"texts": list(TEXTS)}, {"ids": ids})
+    with torch.inference_mode():
+        texts = _add_texts(writer, model, ids)
+        videos = _add_videos(writer, model, clips)
+    inputs = {"tensors": {"input_ids": "inputs/input_ids", "frames": "inputs/frames", "frame_mask": "inputs/frame_mask"}}
+    writer.add("ranking", "texts-x-clips", inputs, {"scores": texts.astype(np.float64) @ videos.astype(np.float64).T})
+    save_file(writer.tensors, folder / "golden.safetensors")
+    header = {"schema": GOLDEN_SCHEMA, "made_by": made_by, "tensors": ["golden.safetensors"], "cases": writer.cases}
+    (folder / "golden.json").write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+    return ["golden.json", "golden.safetensors", *names]
+
+
+def _add_clip(writer: _Writer, spec: FrameSpec, clip: Path) -> None:
+    media = {"media": f"media/{clip.name}"}
+    frames = read_frames(clip, spec)
+    writer.add("container", clip.name, media, {"times": exact_times(packet_times(clip))})
+    writer.add("indices", clip.name, media, {"times": frames.times, "mask": frames.mask})
+    writer.add("rgb", clip.name, media, {"sha256": frame_digests(read_rgb(clip, spec).images)})
+    writer.add("pixels", clip.name, media, {"sha256": frame_digests(frames.pixels)})
+
+
+def _add_texts(writer: _Writer, model: RetrievalModel, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    inputs = {"tensors": {"input_ids": writer.keep("inputs/input_ids", ids)}}
+    stages = model.text.stages(torch.from_numpy(ids))
+    for name, tensor in stages.items():
+        writer.add(name, "texts", inputs, {"embedding" if name == "aligned" else name: tensor.numpy()})
+    return stages["aligned"].numpy()
+
+
+def _add_videos(writer: _Writer, model: RetrievalModel, clips: list[Path]) -> NDArray[np.float32]:
+    """Real clips, then black, white and noise with few valid frames, as far as the budget of bytes goes."""
+    spec = model.config.frames
+    fit = max(1, MAX_PIXEL_BYTES // (spec.count * spec.size**2 * 3))
+    read = [read_frames(clip, spec) for clip in clips[:fit]]
+    frames, masks = [item.pixels for item in read], [item.mask for item in read]
+    noise = np.random.default_rng(0).integers(0, 256, frames[0].shape, dtype=np.uint8)
+    for row, picture in enumerate((noise, np.zeros_like(noise), np.full_like(noise, 255))):
+        if len(frames) < fit:
+            frames.append(picture)
+            masks.append(np.arange(spec.count) < max(1, spec.count - 5 * row))
+    arrays = {"frames": np.stack(frames), "frame_mask": np.stack(masks)}
+    inputs = {"tensors": {name: writer.keep(f"inputs/{name}", array) for name, array in arrays.items()}}
+    stages = model.video.stages(*(torch.from_numpy(array) for array in arrays.values()))
+    for name, tensor in stages.items():
+        writer.add(name, "clips", inputs, {"embedding" if name == "video_embedding" else name: tensor.numpy()})
+    for clip in clips[fit:]:
+        item = read_frames(clip, spec)
+        one = model.video(torch.from_numpy(item.pixels[None]), torch.from_numpy(item.mask[None]))
+        writer.add("video_embedding", clip.name, {"media": f"media/{clip.name}"}, {"embedding": one.numpy()})
+    return stages["video_embedding"].numpy()

@@ -1,0 +1,1 @@
+"""From a PyTorch tower to a checked ONNX file."""

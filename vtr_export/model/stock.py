@@ -1,0 +1,102 @@
+"""A retrieval model from open_clip's weights, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from vtr_runtime.errors import CheckpointError, ConfigError
+
+from .backbone import load_open_clip_state_dict
+from .checkpoint import read_weights_only
+from .config import AlignmentConfig, BackboneConfig, ModelConfig, TemporalConfig
+from .retrieval import RetrievalModel
+
+
+def from_open_clip(
+    name: str | Path | Mapping[str, Any],
+    *,
+    pretrained: str | Path | None,
+    temporal: TemporalConfig | None = None,
+    alignment: AlignmentConfig | None = None,
+    frames: int = 12,
+) -> RetrievalModel:
+    """Build a model on an open_clip backbone (see BackboneConfig.from_open_clip for `name`).
+
+    `pretrained` is a tag of open_clip, a .pt, .bin or .safetensors file, or None for random weights, to be asked for
+    in so many words. Raises ConfigError for what cannot be built, CheckpointError for weights that cannot be had."""
+    backbone = BackboneConfig.from_open_clip(name)
+    file = None
+    if pretrained is not None:
+        file, preprocess = _weights_file(backbone, pretrained)
+        backbone = backbone.model_copy(update=preprocess)
+    model = RetrievalModel(ModelConfig.from_backbone(backbone, frames=frames, temporal=temporal, alignment=alignment))
+    if file is not None:
+        _load(model, file)
+    return model.eval()
+
+
+def _load(model: RetrievalModel, file: Path) -> None:
+    try:
+        logit_scale = load_open_clip_state_dict(model.video.backbone, model.text.backbone, _read(file))
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    with torch.no_grad():
+        model.logit_scale.copy_(logit_scale)
+    model.initialise_temporal_head()
+
+
+def _read(file: Path) -> Mapping[str, Tensor]:
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"not readable as safetensors ({error}); copy or download it again") from error
+    content = read_weights_only(file)
+    weights = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise CheckpointError("it holds no state dict; give weights that open_clip can load")
+    return weights
+
+
+def _weights_file(backbone: BackboneConfig, pretrained: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The local file of a tag or path, and the pixel normalisation that goes with a tag."""
+    if Path(pretrained).is_file():
+        return Path(pretrained), {}
+
+    import open_clip
+    from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+
+    tags = open_clip.list_pretrained_tags_by_model(backbone.name)
+    settings = get_pretrained_cfg(backbone.name, str(pretrained))
+    if not settings:
+        known = f"its tags are {', '.join(tags)}" if tags else "it has no tags"
+        raise ConfigError(f"'{pretrained}' is neither a file nor a tag of {backbone.name}; {known}")
+    _refuse_other_training(backbone, str(pretrained), settings)
+    try:
+        file = Path(download_pretrained(settings))
+    except Exception as error:  # whatever a download raises: sockets, HTTP, the hub's own errors
+        raise CheckpointError(
+            f"the weights {backbone.name}/{pretrained} could not be downloaded ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no reason given'}); "
+            f"check the network, or download them elsewhere and give the file"
+        ) from error
+    return file, {key: tuple(settings[key]) for key in ("mean", "std")}
+
+
+def _refuse_other_training(backbone: BackboneConfig, tag: str, settings: Mapping[str, Any]) -> None:
+    """A tag that was trained with other activations or pixels would load and be quietly worse."""
+    quick_gelu = bool(settings.get("quick_gelu", False))
+    if quick_gelu != backbone.quick_gelu:
+        base = backbone.name.removesuffix("-quickgelu")
+        other = f"{base}-quickgelu" if quick_gelu else base
+        raise ConfigError(f"{tag} was trained with quick_gelu={quick_gelu}; use the model name {other}")
+    for key, wanted in (("interpolation", "bicubic"), ("resize_mode", "shortest")):
+        if settings.get(key, wanted) != wanted:
+            raise ConfigError(f"{tag} prepares images with {key} {settings[key]!r}; only {wanted!r} is supported")

@@ -1,0 +1,38 @@
+"""Ids -> text embedding."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .attention import unit
+from .backbone import TextTransformer
+from .config import ModelConfig
+from .dits import Sampler
+
+
+class TextTower(nn.Module):
+    """input_ids int32 [B, L], each row with an end-of-text id, zero-padded -> embedding [B, D], norm 1."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        backbone = config.backbone
+        self.backbone = TextTransformer(
+            backbone.text, backbone.embed_dim, quick_gelu=backbone.quick_gelu, end_id=config.text.end_id
+        )
+        self.alignment = Sampler(backbone.embed_dim, config.alignment) if config.alignment.kind == "dits" else None
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.stages(input_ids)["aligned"]
+
+    def stages(self, input_ids: Tensor) -> dict[str, Tensor]:
+        """`text_embedding` (the projection as it is), `sampler_step_k` (v_(k-1), what step k makes; k = T' ... 1) and
+        `aligned` (norm 1), each [B, D]."""
+        text = self.backbone(input_ids)
+        stages: dict[str, Tensor] = {"text_embedding": text}
+        if self.alignment is not None:
+            steps = range(self.alignment.steps, 0, -1)
+            latents = self.alignment.trajectory(text)[1:]
+            stages |= {f"sampler_step_{k}": latent for k, latent in zip(steps, latents, strict=True)}
+            text = latents[-1]
+        stages["aligned"] = unit(text)
+        return stages

@@ -1,0 +1,42 @@
+"""Frames -> video embedding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .backbone import build_image_tower
+from .config import ModelConfig
+from .temporal import build_temporal_head
+
+
+class VideoTower(nn.Module):
+    """frames uint8 [B, T, S, S, 3], frame_mask bool [B, T] with a true in every row -> embedding [B, D], norm 1."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.count, self.size, self.width = config.frames.count, config.frames.size, config.backbone.embed_dim
+        self.backbone = build_image_tower(config.backbone)
+        self.temporal = build_temporal_head(config)
+        self.mean: Tensor
+        self.scale: Tensor
+        self.register_buffer("mean", 255.0 * _channels(config.frames.mean), persistent=False)
+        self.register_buffer("scale", 1.0 / (255.0 * _channels(config.frames.std)), persistent=False)
+
+    def forward(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
+        return self.stages(frames, frame_mask)["video_embedding"]
+
+    def stages(self, frames: Tensor, frame_mask: Tensor) -> dict[str, Tensor]:
+        """`frame_embeddings` [B, T, D] (norm 1, zero where masked) and `video_embedding` [B, D]."""
+        video, per_frame = self.temporal(self.encode_frames(frames), frame_mask)
+        return {"frame_embeddings": per_frame, "video_embedding": video}
+
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """uint8 [B, T, S, S, 3] -> the image tower's features [B, T, D], not normalised."""
+        pixels = frames.reshape(-1, self.size, self.size, 3).permute(0, 3, 1, 2)
+        features = self.backbone((pixels.to(self.mean.dtype) - self.mean) * self.scale)
+        return features.reshape(-1, frames.shape[1], self.width)  # type: ignore[no-any-return]
+
+
+def _channels(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).reshape(1, 3, 1, 1)
