@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
-
 from vtr_runtime.manifest import TextSpec
 from vtr_runtime.publish import staged_file
 from vtr_runtime.text import END, START, Cleaning
@@ -14,8 +13,9 @@ from vtr_runtime.text import END, START, Cleaning
 def write_tokenizer(path: Path, *, context_length: int = 77, cleaning: Cleaning = "standard") -> TextSpec:
     """Write tokenizer.json for cleaned captions (`vtr_runtime.text.clean`) and return what the manifest says of it.
 
-    Holds no normalizer and no post-processor: cleaning, start, end and truncation are the hosts' work. The bytes are the
-    same every time; only another Unicode version of the `regex` module, which open_clip splits with, changes them.
+    It holds no normalizer and no post-processor: cleaning, start, end and truncation are the hosts' work, and so is one
+    rule for special tokens (`vtr_runtime.text.Tokenizer`). The bytes are the same every time; only another Unicode
+    version of the `regex` module, which open_clip splits with, changes them.
     """
     from open_clip.tokenizer import SimpleTokenizer  # it imports torch
 
@@ -42,9 +42,9 @@ def write_tokenizer(path: Path, *, context_length: int = 77, cleaning: Cleaning 
 def _word_pattern() -> str:
     r"""open_clip's pattern with its classes spelled out as ranges, so that every engine splits alike.
 
-    The engine in `tokenizers` knows an older Unicode than the `regex` module: 17,480 code points differ (September 2025:
-    Unicode 17 against 15.1). And open_clip ignores case beyond lower-casing, hence the long s, which folds to s, and
-    U+0345, which folds to a letter, so that it is neither in [\p{L}] nor in [^\s\p{L}\p{N}] and is dropped.
+    The engine in `tokenizers` knows an older Unicode than the `regex` module: 17,481 code points are in another class
+    (tokenizers 0.23.3 ends with Unicode 16, regex 2026.11.15 does not). And open_clip ignores case beyond lower-casing:
+    the long s stands for s, and U+0345, which folds to a letter but is none, is in no class at all and is dropped.
     """
     letter, number, other = (_class_ranges(source) for source in (r"[\p{L}]", r"[\p{N}]", r"[^\s\p{L}\p{N}]"))
     specials = "<[sſ]tart_of_text>|<end_of_text>"
@@ -52,7 +52,7 @@ def _word_pattern() -> str:
 
 
 def _class_ranges(source: str) -> str:
-    import regex
+    import regex  # type: ignore[import-untyped]  # open_clip's own engine
 
     # Each character stands at its own code point; the surrogates, which no text holds, are blanks.
     alphabet = "".join(" " if 0xD800 <= code < 0xE000 else chr(code) for code in range(0x110000))

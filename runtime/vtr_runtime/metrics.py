@@ -43,7 +43,7 @@ class Ranks:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Expected rank under random tie breaking: of n other and m relevant items, n / (m + 1) come before the first."""
+        """Expected rank, ties broken at random: of n other and m relevant items, n / (m + 1) come before the first."""
         return self.above + 1 + self.tied / (self.tied_relevant + 1)
 
     def found_within(self, k: int) -> NDArray[np.float64]:

@@ -291,8 +291,9 @@ def _judge(timeline: _Timeline, wanted: Sequence[int], found: Sequence[tuple[int
 
 def _list_packets(path: Path) -> _Timeline:
     """The first pass. PyAV always has FFmpeg derive missing times where decoding times allow it (AVFMT_FLAG_GENPTS)."""
+    warnings: list[str] = []
     with _open_video(path) as (container, stream):
-        packets = [(p.pts, p.duration) for p in _packets(container, stream) if not p.is_discard]
+        packets = [(p.pts, p.duration) for p in _packets(container, stream, warnings) if not p.is_discard]
         unit, rate = stream.time_base, stream.guessed_rate or stream.average_rate
     if not packets:
         raise MediaError(f"{path} holds no video frame; it is empty or breaks off at once, fetch it again")
@@ -300,12 +301,12 @@ def _list_packets(path: Path) -> _Timeline:
     if unit is None or any(pts is None for pts, _ in packets):
         rate = rate or Fraction(25)
         times = tuple(number / rate for number in range(len(packets)))
-        warning = f"the file gives no times, its frames are counted at {float(rate):.6g} per second"
-        return _Timeline(tuple(range(len(packets))), times, 1 / rate, by_count=True, warnings=(warning,))
+        warnings.append(f"the file gives no times, its frames are counted at {float(rate):.6g} per second")
+        return _Timeline(tuple(range(len(packets))), times, 1 / rate, by_count=True, warnings=tuple(warnings))
     keys = tuple(sorted(timed))
     last = timed[keys[-1]]
     times = tuple((key - keys[0]) * unit for key in keys)
-    return _Timeline(keys, times, last * unit if last and last > 0 else None, by_count=False, warnings=())
+    return _Timeline(keys, times, last * unit if last and last > 0 else None, by_count=False, warnings=tuple(warnings))
 
 
 @contextmanager
@@ -358,13 +359,14 @@ def _check_size(width: int, height: int) -> None:
         raise MediaError(f"a frame of {width} x {height} pixels is too large; the limit is {MAX_SIDE} on a side")
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
-    """The packets that hold data, until the file ends or breaks off."""
+def _packets(container: InputContainer, stream: VideoStream, warnings: list[str]) -> Iterator[av.Packet[VideoStream]]:
+    """The packets that hold data, until the file ends or, which is reported, cannot be read further."""
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
-        except av.FFmpegError:
+        except (av.FFmpegError, OSError) as error:
+            warnings.append(f"the file cannot be read to its end ({error.strerror})")
             return
         if packet is None:
             return
@@ -375,7 +377,7 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Pack
 def _decode(container: InputContainer, stream: VideoStream, timeline: _Timeline) -> Iterator[tuple[int, VideoFrame]]:
     """Decode from the beginning, in the decoder's order, with the key of each frame. A bad packet is passed over."""
     number = 0
-    for packet in chain(_packets(container, stream), (None,)):
+    for packet in chain(_packets(container, stream, []), (None,)):
         try:
             frames = stream.decode(packet)
         except av.FFmpegError:

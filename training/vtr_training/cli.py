@@ -39,9 +39,10 @@ def demo_data(folder: Path, seed: int, clips: int, overwrite: bool, as_json: boo
 
     written = write_demo_data(folder, size=DemoSize(train_clips=clips), seed=seed, overwrite=overwrite)
     if as_json:
-        return echo_json({"folder": str(written.folder), "clips": written.clips, "bytes": written.bytes})
-    table(f"{folder}, {written.bytes / 1e6:.0f} MB", ["split", "clips"], written.clips.items())
-    click.echo(f"next: vtr-train fit training/recipes/demo-mstdt-dits.toml --set data.spec={folder} -o RUN")
+        echo_json({"folder": str(written.folder), "clips": written.clips, "bytes": written.bytes})
+    else:
+        table(f"{folder}, {written.bytes / 1e6:.0f} MB", ["split", "clips"], written.clips.items())
+        click.echo(f"next: vtr-train fit training/recipes/demo-mstdt-dits.toml --set data.spec={folder} -o RUN")
 
 
 @main.command()
@@ -61,13 +62,14 @@ def fit(config: Path, overrides: tuple[str, ...], resume: bool, run: Path, as_js
 
     result = train(recipe, run, resume=resume)
     if as_json:
-        return echo_json(result.to_json())
+        echo_json(result.to_json())
+        return
     rows = {
-        "best.pt": f"step {result.best_step}, {result.metric} {result.best_value:.3f}",
+        "best.pt": f"step {result.best_step}, validation {result.metric} {result.best_value:.3f}",
         "steps": f"{result.steps}, {result.seconds_per_step:.3f} s each",
         "clips skipped": result.skipped,
     }
-    table(f"{run}", ["made", "value"], rows.items())
+    table(str(run), ["made", ""], rows.items())
     click.echo(f"next: vtr-train evaluate {result.best} --data {recipe.data.spec}")
 
 
@@ -82,5 +84,6 @@ def evaluate(model: Path, data: str, split: str, as_json: bool) -> None:
 
     result = evaluate_model(model, data, split)
     if as_json:
-        return echo_json(result.to_json())
-    print_report(result)
+        echo_json(result.to_json())
+    else:
+        print_report(result)

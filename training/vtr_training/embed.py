@@ -21,6 +21,7 @@ from vtr_export.tokenizer import write_tokenizer
 
 from .data.frame_cache import read_all
 from .data.jsonl import Clip
+from .data.split import caption_rows
 
 VIDEO_BATCH = 32
 TEXT_BATCH = 64
@@ -37,12 +38,6 @@ class EmbeddedSplit:
     text: Embeddings  # [captions, D]
     owners: NDArray[np.int64]  # [captions] the clip that each belongs to
     unreadable: tuple[str, ...]  # one sentence each
-
-
-def caption_rows(clips: Sequence[Clip]) -> tuple[list[str], NDArray[np.int64]]:
-    """All captions in order, and the clip [M] that each belongs to."""
-    captions = [caption for clip in clips for caption in clip.captions]
-    return captions, np.repeat(np.arange(len(clips)), [len(clip.captions) for clip in clips])
 
 
 def embed_with_checkpoint(path: Path, clips: Sequence[Clip]) -> EmbeddedSplit:

@@ -1,4 +1,4 @@
-"""How well a model retrieves on a split: both directions, and within groups beside what an order-blind model can reach."""
+"""How well a model retrieves on a split: both ways, and within groups beside what an order-blind model can reach."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vtr_runtime.metrics import Retrieval, ranks, retrieval
 
 from .data.jsonl import Clip
 
-# Cosines this close are ties: sums of the same frames in another order differ in the last bits, and that is no knowledge.
+# Cosines this close are ties: the same frames added up in another order differ in the last bits, which is no knowledge.
 TIE = 1e-5
 
 
@@ -68,7 +68,9 @@ class Evaluation:
 def evaluate_embeddings(
     clips: Sequence[Clip], video: NDArray[np.float32], text: NDArray[np.float32], owners: NDArray[np.int64]
 ) -> Evaluation:
-    """Rank unit embeddings: video [N, D] of `clips`, text [M, D] of their captions; `owners` [M] says whose caption it is."""
+    """Rank unit embeddings: video [N, D] of `clips`, text [M, D] of their captions, `owners` [M] the clip of each.
+
+    A caption is relevant to its own clip alone, also where another clip has the same words (as the field counts)."""
     scores = text.astype(np.float64) @ video.astype(np.float64).T
     relevant = owners[:, None] == np.arange(len(clips))
     return Evaluation(retrieval(scores, relevant, tolerance=TIE), _within_groups(clips, scores, relevant, owners))

@@ -3,58 +3,35 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.optim import AdamW
 from vtr_runtime.console import note, progress
-from vtr_runtime.errors import ConfigError, UsageError, VtrError
+from vtr_runtime.errors import ConfigError, UsageError
 from vtr_runtime.publish import check_output, storage_errors
-from vtr_runtime.text import Tokenizer
 
 from vtr_export.model.checkpoint import save_checkpoint
-from vtr_export.model.config import ModelConfig
 from vtr_export.model.retrieval import RetrievalModel
 from vtr_export.model.stock import from_open_clip
 
-from .data.batches import Batch, BatchPlan
-from .data.frame_cache import CachedFrames, cached_frames
-from .data.jsonl import data_file, read_clips
-from .embed import caption_rows, embed_ids, embed_videos, load_tokenizer, spans
+from .data.batches import BatchPlan
+from .data.split import Split, load_split
+from .embed import embed_ids, embed_videos, load_tokenizer, spans
 from .evaluate import Evaluation, evaluate_embeddings
-from .losses import bsl, info_nce, same_rows
 from .optim import build_optimizer, rate_factor, set_rate
 from .recipe import ModelSettings, Recipe
 from .run_log import RunLog
 from .run_state import Progress, load_state, save_state, seed_everything
+from .step import train_step
 
 LOG_EVERY = 10  # steps
-
-
-@dataclass(frozen=True)
-class Split:
-    """A split in memory: frames, and the token ids of every caption."""
-
-    frames: CachedFrames
-    ids: NDArray[np.int32]  # [captions, L] zero-padded
-    owners: NDArray[np.int64]  # [captions] the clip that each belongs to
-
-    @cached_property
-    def first_captions(self) -> NDArray[np.int64]:
-        """[clips] the row of each clip's first caption."""
-        return np.searchsorted(self.owners, np.arange(len(self.frames.clips)))
 
 
 @dataclass(frozen=True)
@@ -73,14 +50,20 @@ class FitResult:
 
 
 def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
-    """Train into the folder `run`. Interrupted (SIGINT), it saves last.pt and raises KeyboardInterrupt; `resume` goes on."""
+    """Train into the folder `run`.
+
+    On SIGINT the step is finished, last.pt is saved and KeyboardInterrupt raised. `resume` goes on from last.pt; on the
+    CPU the result is bit for bit that of a run that was never stopped."""
     open_run(run, recipe, resume=resume)
     device = choose_device(recipe.device)
     seed_everything(recipe.seed)
     model = build_model(recipe.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, recipe.optim)
     tokenizer = load_tokenizer(run / "tokenizer.json", model.config)
-    train, val = (load_split(recipe, name, model.config, tokenizer) for name in (recipe.data.train, recipe.data.val))
+    train, val = (
+        load_split(recipe.data.spec, name, model.config.frames, tokenizer, cache=recipe.data.cache)
+        for name in (recipe.data.train, recipe.data.val)
+    )
     if recipe.validation.metric == "t2v_r1+group_r1" and not any(clip.group for clip in val.frames.clips):
         raise ConfigError("validation.metric 't2v_r1+group_r1' needs groups and the split has none; set it to rsum")
     groups_from = recipe.batches.groups_from
@@ -120,41 +103,6 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
     return FitResult(run, run / "best.pt", state.best_step, state.best, metric, state.step, per_step, skipped)
 
 
-def train_step(
-    model: RetrievalModel, optimizer: AdamW, split: Split, batch: Batch, recipe: Recipe, device: torch.device
-) -> tuple[float, float]:
-    """One update; returns the loss and the gradient's norm before clipping."""
-    rows = batch.clips
-    tokens = torch.from_numpy(Tokenizer.trim(split.ids[split.first_captions[rows] + batch.captions])).to(device)
-    frames = split.frames.pixels[rows]
-    mask = torch.from_numpy(split.frames.mask[rows]).to(device)
-    same = same_rows(torch.from_numpy(rows).to(device), tokens)
-
-    video = embed_distinct_frames(model, frames, mask) if recipe.batches.distinct_frames else model.video(torch.from_numpy(frames).to(device), mask)
-    text = model.text(tokens)
-    loss = info_nce(video, text, model.logit_scale.exp(), same)
-    if recipe.loss.bsl:
-        loss = loss + recipe.loss.bsl * bsl(video, text, same, temperature=recipe.loss.bsl_temperature)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_norm))
-    if not math.isfinite(norm):
-        raise VtrError(f"the gradient is {norm}: training has diverged; lower optim.lr and optim.clip_lr")
-    optimizer.step()
-    model.clamp_logit_scale()
-    return float(loss.detach()), norm
-
-
-def embed_distinct_frames(model: RetrievalModel, frames: NDArray[np.uint8], mask: Tensor) -> Tensor:
-    """What model.video gives for frames uint8 [B, T, S, S, 3] and mask [B, T], with frames that are equal encoded once."""
-    numbers: dict[bytes, int] = {}
-    flat = frames.reshape(-1, *frames.shape[2:])
-    index = [numbers.setdefault(frame.tobytes(), len(numbers)) for frame in flat]
-    _, first = np.unique(index, return_index=True)
-    features = model.video.encode_frames(torch.from_numpy(flat[first]).to(mask.device)[None])[0]
-    return model.video.temporal(features[torch.tensor(index, device=mask.device).reshape(mask.shape)], mask)[0]
-
-
 def build_model(settings: ModelSettings) -> RetrievalModel:
     """A model to train: a CLIP backbone, pretrained or of random weights, with new heads."""
     return from_open_clip(
@@ -164,15 +112,6 @@ def build_model(settings: ModelSettings) -> RetrievalModel:
         alignment=settings.alignment,
         frames=settings.frames,
     )
-
-
-def load_split(recipe: Recipe, name: str, config: ModelConfig, tokenizer: Tokenizer) -> Split:
-    """Decode a split (or find it decoded) and tokenize its captions."""
-    clips = read_clips(recipe.data.spec, name)
-    cache = recipe.data.cache or data_file(recipe.data.spec).parent / ".frames"
-    frames = cached_frames(clips, config.frames, cache)
-    captions, owners = caption_rows(frames.clips)
-    return Split(frames, tokenizer.encode(captions), owners)
 
 
 def open_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
@@ -211,7 +150,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT into a flag, so that a step is finished; a second one interrupts at once."""
     asked = False
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(number: int, _: FrameType | None) -> None:
         nonlocal asked
         asked = True
         signal.signal(number, before)

@@ -12,8 +12,8 @@ BSL_TEMPERATURE = 0.05
 def info_nce(video: Tensor, text: Tensor, scale: Tensor | float, same: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE: the mean over both directions of -log softmax_j(scale * cos(i, j))[i]; a scalar.
 
-    video, text: float [B, D], unit length. scale: the multiplied logit scale. same: bool [B, B], pairs of rows that hold
-    the same video or the same caption; off the diagonal they are no negatives and are left out.
+    video, text: float [B, D], unit length. scale: the multiplied logit scale. same: bool [B, B], pairs of rows that
+    hold the same video or the same caption; off the diagonal they are no negatives and are left out.
     Source: DITS (NeurIPS 2024) eq. 2, halved as in CLIP4Clip and X-Pool."""
     logits = scale * text @ video.T
     if same is not None:
@@ -25,11 +25,11 @@ def info_nce(video: Tensor, text: Tensor, scale: Tensor | float, same: Tensor | 
 def bsl(video: Tensor, text: Tensor, same: Tensor | None = None, *, temperature: float = BSL_TEMPERATURE) -> Tensor:
     """Binary similarity loss: neighbours across modalities follow neighbours within one; a scalar.
 
-    1/2 [KL(Q_vv || P_vt) + KL(Q_tt || P_tv)], mean over rows, where P and Q are row-wise softmaxes of cosines divided by
-    `temperature`, without the diagonal and the pairs in `same` (see info_nce). No gradient flows through the teachers Q.
-    A row without any neighbour counts as 0.
-    Source: MSTDT (arXiv 2406.16111) names the loss and its parts only; formula, detached teacher and temperature are this
-    project's reading (docs: methods, open details O13 to O16)."""
+    1/2 [KL(Q_vv || P_vt) + KL(Q_tt || P_tv)], mean over rows, where P and Q are row-wise softmaxes of cosines divided
+    by `temperature`, without the diagonal and the pairs in `same` (see info_nce). No gradient flows through the
+    teachers Q. A row without any neighbour counts as 0.
+    Source: MSTDT (arXiv 2406.16111) names the loss and its parts only; the formula, the detached teacher and the
+    temperature are this project's reading."""
     left_out = torch.eye(len(video), dtype=torch.bool, device=video.device)
     if same is not None:
         left_out = left_out | same

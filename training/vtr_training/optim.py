@@ -35,7 +35,7 @@ def set_rate(optimizer: AdamW, factor: float) -> None:
 
 
 def rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate at `step` (from 0): rises linearly over `warmup` of all steps, then falls as a half cosine."""
+    """Share of the peak rate at `step` (from 0): linear rise over the share `warmup`, then a half cosine."""
     rising = warmup * steps
     if step < rising:
         return (step + 1) / (rising + 1)

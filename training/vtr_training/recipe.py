@@ -44,7 +44,8 @@ class BatchSettings(Section):
         default=None, ge=0, le=1, description="share of the steps after which batches are made of whole groups"
     )
     distinct_frames: bool = Field(
-        default=False, description="encode frames that are equal within a batch once; batch statistics then count them once"
+        default=False,
+        description="encode frames that are equal within a batch once; batch statistics then count them once",
     )
 
 

@@ -17,7 +17,7 @@ class RunLog:
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / "tb"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(run / "tb"), purge_step=step + 1)
 
     def add(self, step: int, kind: str, **values: Any) -> None:
         """Write one line {"step", "kind", ...}; numbers also go to TensorBoard as kind/name."""
@@ -25,11 +25,11 @@ class RunLog:
         self._file.flush()
         for name, value in values.items():
             if isinstance(value, int | float):
-                self._board.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         self._file.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def _lines(path: Path) -> list[str]:

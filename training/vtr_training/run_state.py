@@ -39,7 +39,7 @@ def save_state(path: Path, model: nn.Module, optimizer: Optimizer, progress: Pro
 
 
 def load_state(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
-    """Restore everything from `path`, random generators included. CheckpointError if it is damaged or of another model."""
+    """Restore everything from `path`, random generators included. CheckpointError if it is damaged or does not fit."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])

@@ -40,13 +40,13 @@ class FoldedSampler(nn.Module):
         self.values = nn.ModuleList(_fold_attention(block.attn) for block in _blocks(network.blocks))
         self.mlps = nn.ModuleList(block.mlp for block in _blocks(network.blocks))
         with torch.no_grad():
-            conditions = sampler.conditions()
+            *blocks, final = sampler.modulations()
             for k in range(1, self.steps + 1):
-                for b, block in enumerate(_blocks(network.blocks)):
-                    shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = block.modulation(conditions[k - 1])
+                for b, table in enumerate(blocks):
+                    shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = table[k - 1].chunk(6)
                     self._keep(f"{k}_{b}_attention", shift_1, scale_1, gate_1)
                     self._keep(f"{k}_{b}_mlp", shift_2, scale_2, gate_2)
-                self._keep(f"{k}_final", *network.final.modulation(conditions[k - 1]))
+                self._keep(f"{k}_final", *final[k - 1].chunk(2))
 
     def _keep(self, name: str, shift: Tensor, scale: Tensor, gate: Tensor | None = None) -> None:
         constants = {"weight": 1.0 + scale, "bias": shift, "gate": gate}

@@ -5,6 +5,7 @@ are. Shapes are explicit numbers wherever they are known, so that an exported gr
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 import torch
@@ -38,7 +39,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     """softmax(q k^T / sqrt(width) + mask) v, by head: q [B, H, L, w], k and v [B, H, K, w] -> [B, H, L, w]."""
     if torch.compiler.is_exporting():
         # The ONNX exporter writes the fused operator with shape arithmetic around the key's transpose: nine more nodes.
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        scores = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
         return (scores if mask is None else scores + mask).softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 

@@ -74,6 +74,8 @@ class AttentionPool2d(nn.Module):
         self.q_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.c_proj = nn.Linear(width, embed_dim)
+        for layer in (self.k_proj, self.q_proj, self.v_proj, self.c_proj):
+            nn.init.normal_(layer.weight, std=width**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.reshape(-1, self.width, self.places).permute(0, 2, 1)
@@ -108,6 +110,12 @@ class ModifiedResNet(nn.Module):
         self.layer3 = _stage(8 * width, 4 * width, config.layers[2], stride=2)
         self.layer4 = _stage(16 * width, 8 * width, config.layers[3], stride=2)
         self.attnpool = AttentionPool2d(config.image_size // 32, 32 * width, config.heads, embed_dim)
+        for module in self.modules():
+            # So that the signal of an untrained stack neither dies out, as by PyTorch's own default, nor explodes.
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if isinstance(module, Bottleneck):
+                nn.init.constant_(module.bn3.weight, 0.25)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(pixels)))

@@ -6,6 +6,7 @@ Every other open_clip configuration is refused by name and reason."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -280,5 +281,5 @@ def settings_error(what: str, error: ValidationError) -> ConfigError:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
-    received = "" if first["type"] in ("missing", "value_error") else f" (received {first['input']!r})"
+    received = "" if first["type"] in ("missing", "value_error") else f" (received {reprlib.repr(first['input'])})"
     return ConfigError(f"{what} cannot be used: {f'{place}: ' if place else ''}{reason}{received}")

@@ -143,8 +143,8 @@ class Sampler(nn.Module):
         self.register_buffer("time_features", time_features(config.steps), persistent=False)
 
     def modulations(self) -> list[Tensor]:
-        """The network's modulations for all steps at once, row k - 1 for step k. They depend on the weights alone, so an
-        exporter may keep them as constants and call `walk`."""
+        """The network's modulations for all steps at once, row k - 1 for step k. They depend on the weights alone, so
+        an exporter may keep them as constants and call `walk`."""
         return self.network.modulations(self.time_features)
 
     def trajectory(self, text: Tensor) -> list[Tensor]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from .dits import Sampler
 
-WALK = 2.0
+WALK = 3.0
 """Length of a redrawn sampler's walk, over that of its start."""
 
 
@@ -18,24 +18,27 @@ def redraw_zero_parameters(model: nn.Module, seed: int) -> list[str]:
     """Redraw every parameter that is entirely zero, in place; return the names. The same seed gives the same weights.
 
     Matrices get half the deviation that keeps a variance, vectors 0.1. The sampler's last projection is drawn such that
-    its walk is about twice as long as a start of unit variance per channel, or of length 1 if it is normalised."""
+    its walk is about three times as long as its start: of unit variance per channel, or of length 1 if normalised."""
     generator = torch.Generator().manual_seed(seed)
-    last = {id(sampler.network.final.linear.weight): _last_deviation(sampler) for sampler in _samplers(model)}
+    last = _last_deviations(model)
     redrawn = []
     for name, parameter in model.named_parameters():
         if parameter.any():
             continue
-        deviation = 0.1 if parameter.ndim < 2 else 0.5 * parameter[0].numel() ** -0.5
-        drawn = torch.randn(parameter.shape, generator=generator) * last.get(id(parameter), deviation)
-        parameter.copy_(drawn)
+        usual = 0.1 if parameter.ndim < 2 else 0.5 * parameter[0].numel() ** -0.5
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * last.get(id(parameter), usual))
         redrawn.append(name)
     return redrawn
 
 
-def _samplers(model: nn.Module) -> list[Sampler]:
-    return [module for module in model.modules() if isinstance(module, Sampler)]
-
-
-def _last_deviation(sampler: Sampler) -> float:
-    per_channel = 1.0 if sampler.start == "raw" else math.sqrt(1.0 / sampler.width)
-    return WALK / sum(sampler.chi) * per_channel * math.sqrt(1.0 / sampler.width)
+def _last_deviations(model: nn.Module) -> dict[int, float]:
+    """By identity of the parameter. The bias, a drift that no text can change, stays far below the matrix's part."""
+    deviations = {}
+    for sampler in model.modules():
+        if isinstance(sampler, Sampler):
+            start = 1.0 if sampler.start == "raw" else math.sqrt(1.0 / sampler.width)
+            step = WALK * start / sum(sampler.chi)
+            linear = sampler.network.final.linear
+            deviations[id(linear.weight)] = step * math.sqrt(1.0 / sampler.width)
+            deviations[id(linear.bias)] = 0.1 * step
+    return deviations

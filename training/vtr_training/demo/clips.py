@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -65,7 +64,8 @@ def _encode(pictures: NDArray[np.uint8]) -> bytes:
 def _write(path: Path, template: VideoStream, payloads: list[tuple[bytes, bool]], order: list[int]) -> None:
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream_from_template(template)
-        step = 1 / (RATE * Fraction(template.time_base or 1))
+        assert template.time_base is not None  # mp4 has one
+        step = 1 / (RATE * template.time_base)  # time units of a frame
         frames = [place * HOLD + repeat for place in order for repeat in range(HOLD)]
         for number, frame in enumerate(frames):
             data, is_key = payloads[frame]

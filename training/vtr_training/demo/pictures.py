@@ -13,7 +13,7 @@ from .captions import Cell
 SIZE = 112  # pixels, square
 PICTURES = 12
 
-Plane = NDArray[np.float32]
+Plane = NDArray[np.float64]
 
 RGB = {
     "red": (215, 35, 40),
@@ -28,39 +28,38 @@ RGB = {
 
 
 def _circle(x: Plane, y: Plane) -> Plane:
-    return np.hypot(x, y) - 1
+    return np.asarray(np.hypot(x, y) - 1)
 
 
 def _square(x: Plane, y: Plane) -> Plane:
-    return np.maximum(abs(x), abs(y)) - 0.85
+    return np.asarray(np.maximum(abs(x), abs(y)) - 0.85)
 
 
 def _triangle(x: Plane, y: Plane) -> Plane:
-    return np.maximum(0.87 * abs(x) - 0.5 * y - 0.5, y - 0.7)
+    return np.asarray(np.maximum(0.87 * abs(x) - 0.5 * y - 0.5, y - 0.7))
 
 
 def _cross(x: Plane, y: Plane) -> Plane:
-    long, short = np.maximum(abs(x), abs(y)), np.minimum(abs(x), abs(y))
-    return np.maximum(long - 1, short - 0.3)
+    longer, shorter = np.maximum(abs(x), abs(y)), np.minimum(abs(x), abs(y))
+    return np.asarray(np.maximum(longer - 1, shorter - 0.3))
 
 
 def _ring(x: Plane, y: Plane) -> Plane:
-    return abs(np.hypot(x, y) - 0.75) - 0.25
+    return np.asarray(abs(np.hypot(x, y) - 0.75) - 0.25)
 
 
 def _star(x: Plane, y: Plane) -> Plane:
     # Five points: within a tenth of the turn the edge is the line from the tip (radius 1.1) to the notch (radius 0.45).
-    turn = np.pi / 5
+    turn, tip, notch = np.pi / 5, 1.1, 0.45
     angle = abs((np.arctan2(x, -y) + turn) % (2 * turn) - turn)
-    radius, tip, notch = np.hypot(x, y), 1.1, 0.45
     edge = tip * notch * np.sin(turn) / (notch * np.sin(turn - angle) + tip * np.sin(angle))
-    return 0.6 * (radius - edge)
+    return np.asarray(0.6 * (np.hypot(x, y) - edge))
 
 
 def _heart(x: Plane, y: Plane) -> Plane:
     lobes = np.hypot(abs(x) - 0.45, y + 0.35) - 0.5
-    point = np.maximum((abs(x) + y - 0.98) / np.sqrt(np.float32(2)), -y - 0.35)
-    return np.minimum(lobes, point)
+    point = np.maximum((abs(x) + y - 0.98) / np.sqrt(2), -y - 0.35)
+    return np.asarray(np.minimum(lobes, point))
 
 
 # Signed distance to the outline in units of the radius, negative inside; y points down.
@@ -87,8 +86,8 @@ class Scene:
 
 def draw_scene(kind: str, rng: np.random.Generator) -> Scene:
     """The twelve steps of `kind`, and everything else (track, size, place) by chance."""
-    steps = np.linspace(0, 1, PICTURES, dtype=np.float32)
-    same = np.ones(PICTURES, np.float32)
+    steps = np.linspace(0, 1, PICTURES)
+    same = np.ones(PICTURES)
     x, y = same * rng.uniform(0.32, 0.68), same * rng.uniform(0.32, 0.68)
     radius, opacity = same * rng.uniform(0.13, 0.18), same
     if kind == "left-right":
@@ -106,8 +105,8 @@ def render(cell: Cell, rng: np.random.Generator) -> NDArray[np.uint8]:
     """The twelve pictures [12, SIZE, SIZE, 3] of one group of clips, first the start of the motion "there"."""
     scene = draw_scene(cell.kind, rng)
     background = _background(rng)
-    colour = np.clip(np.asarray(RGB[cell.colour]) * rng.uniform(0.9, 1.05), 0, 255).astype(np.float32)
-    column = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE
+    colour = np.clip(np.asarray(RGB[cell.colour]) * rng.uniform(0.9, 1.05), 0, 255)
+    column = (np.arange(SIZE) + 0.5) / SIZE
     pictures = np.empty((PICTURES, SIZE, SIZE, 3), np.uint8)
     for i in range(PICTURES):
         x, y = np.meshgrid((column - scene.x[i]) / scene.radius[i], (column - scene.y[i]) / scene.radius[i])
@@ -118,7 +117,7 @@ def render(cell: Cell, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _between(start: float, end: float, steps: Plane) -> Plane:
-    return (start + (end - start) * steps).astype(np.float32)
+    return start + (end - start) * steps
 
 
 def _background(rng: np.random.Generator) -> Plane:
@@ -128,4 +127,4 @@ def _background(rng: np.random.Generator) -> Plane:
     at = np.linspace(0, grid - 1, SIZE)
     weights = np.maximum(0, 1 - abs(at[:, None] - np.arange(grid)))  # linear interpolation
     tint = rng.uniform(-6, 6, 3)
-    return ((weights @ patches @ weights.T)[..., None] + tint).astype(np.float32)
+    return (weights @ patches @ weights.T)[..., None] + tint

@@ -91,7 +91,7 @@ def _split_cells(size: DemoSize, rng: np.random.Generator) -> tuple[list[Cell], 
         parts: tuple[list[Cell], list[Cell], list[Cell], list[Cell]] = ([], [], [], [])
         for kind in KINDS:
             pairs = list(product(COLOURS, SHAPES))
-            cells = [Cell(*pairs[i], kind) for i in rng.permutation(len(pairs))]
+            cells = [Cell(colour, shape, kind) for colour, shape in (pairs[i] for i in rng.permutation(len(pairs)))]
             for part, count in zip(parts[1:], counts, strict=True):
                 part += cells[:count]
                 del cells[:count]

@@ -23,11 +23,11 @@ A generated data set for text-video retrieval: {train} training, {val} validatio
 
 A coloured shape over a grey textured background moves, changes its size or fades. Each clip is an H.264 mp4 of
 {size} x {size} pixels, {frames} frames at {rate} per second, and shows {pictures} pictures.
-The four clips of a group (field "group") hold exactly the same pictures in another order: for instance to the right, to the
-left, right then left, left then right. A model that does not see order cannot tell them apart: within a group
+The four clips of a group (field "group") hold exactly the same pictures in another order: for instance to the right,
+to the left, right then left, left then right. A model that does not see order cannot tell them apart: within a group
 it is held to a recall at 1 of 1/{group}.
-Colour, shape and kind of motion of a validation or test clip never occur together in training. {plain} test clips stand
-alone, without a group.
+Colour, shape and kind of motion of a validation or test clip never occur together in training. {plain} test clips
+stand alone, without a group.
 
 data.jsonl: one clip a line with video (path), captions, split, kind of motion and group.
 Made by `vtr-train demo-data`; free of any third-party content.

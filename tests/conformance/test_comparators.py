@@ -1,0 +1,78 @@
+"""Comparators against cases worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from vtr_conformance.comparators import compare, compare_exact, compare_max_abs, compare_ranking, compare_relative
+
+A = np.array([[0.6, 0.8], [1.0, 0.0]])
+
+
+def test_exact_counts_the_places_that_differ() -> None:
+    assert compare_exact(A, A.copy(), 0).passed
+    found = compare_exact(np.array([1, 2, 3]), np.array([1, 5, 6]), 0)
+    assert (found.passed, found.measured, found.where) == (False, 2, " at [1]")
+
+
+def test_missing_times_are_equal_to_missing_times() -> None:
+    times = np.array([0.5, np.nan])
+    assert compare_exact(times, times.copy(), 0).passed
+    assert not compare_exact(times, np.array([0.5, 1.0]), 0).passed
+
+
+def test_the_largest_difference_is_measured_and_placed() -> None:
+    moved = A + np.array([[0, 0], [0, 3e-5]])
+    found = compare_max_abs(A, moved, 1e-5)
+    assert not found.passed
+    assert found.measured == pytest.approx(3e-5)
+    assert found.where == " at [1, 1]"
+    assert compare_max_abs(A, moved, 1e-4).passed
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_never_passes(bad: float) -> None:
+    wrong = A.copy()
+    wrong[0, 1] = bad
+    for comparator in (compare_max_abs, compare_ranking):
+        assert not comparator(A, wrong, 1e9).passed
+
+
+def test_another_shape_never_passes() -> None:
+    for comparator in (compare_exact, compare_max_abs, compare_relative, compare_ranking):
+        assert not comparator(A, A[:1], 1e9).passed
+
+
+def test_relative_differences_are_over_the_norm_of_the_row() -> None:
+    want = np.array([[3.0, 4.0], [0.6, 0.8]])
+    found = compare_relative(want, want + np.array([[5e-5, 0], [0, 0]]), 1.1e-5)
+    assert found.passed
+    assert found.measured == pytest.approx(1e-5)
+    assert not compare_relative(want, want + np.array([[0, 0], [5e-5, 0]]), 1.1e-5).passed
+
+
+def test_a_swap_is_as_large_as_the_distance_of_the_two_scores() -> None:
+    want = np.array([[0.9, 0.5, 0.2]])
+    found = compare_ranking(want, np.array([[0.9, 0.3, 0.31]]), 0.1)
+    assert (found.passed, found.measured) == (False, pytest.approx(0.3))
+    assert compare_ranking(want, np.array([[0.9, 0.3, 0.31]]), 0.31).passed
+
+
+def test_scores_may_move_as_long_as_their_order_stays() -> None:
+    want = np.random.default_rng(0).normal(size=(5, 9))
+    assert compare_ranking(want, np.tanh(want) * 7 - 3, 0).measured == 0
+
+
+def test_a_ranking_equals_a_search_over_all_pairs() -> None:
+    rng = np.random.default_rng(1)
+    want, got = rng.normal(size=(4, 6)), rng.normal(size=(4, 6))
+    largest = max(
+        want[q, j] - want[q, i] for q in range(4) for i in range(6) for j in range(6) if got[q, i] > got[q, j]
+    )
+    assert compare_ranking(want, got, 0).measured == pytest.approx(max(0.0, largest))
+
+
+def test_every_expected_output_is_looked_at() -> None:
+    assert not compare("max_abs", {"a": A, "b": A}, {"a": A}, 1).passed
+    found = compare("max_abs", {"a": A, "b": A}, {"a": A, "b": A + 1}, 0.5)
+    assert (found.passed, found.where[0]) == (False, "b")
