@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from vtr_export.model.retrieval import RetrievalModel
     from vtr_runtime.model import Model
+
+    from vtr_export.model.retrieval import RetrievalModel
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,6 +39,7 @@ def good_clips(clips: Path) -> list[Path]:
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """mstdt + dits on a small ResNet; what is zero at first is redrawn, so that no part is the identity."""
     import torch
+
     from vtr_export.model.checkpoint import save_checkpoint
     from vtr_export.model.config import AlignmentConfig, BackboneConfig, ModelConfig, TemporalConfig
     from vtr_export.model.redraw import redraw_zero_parameters
@@ -56,8 +58,10 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settle_batch_norms(model: RetrievalModel) -> None:
-    """Let the ResNet's statistics be those of noise, as training would: without them an untrained tower takes all pictures
-    for nearly one, and a test that a frame, a mask or an order matters would pass on a model that does not look."""
+    """Let the ResNet's statistics be those of noise, as training would.
+
+    Without them an untrained tower takes all pictures for nearly one, and a test that a frame, a mask or an order
+    matters would pass on a model that does not look."""
     import torch
 
     pictures = torch.randint(0, 256, (8, 12, 32, 32, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)

@@ -20,7 +20,18 @@ from vtr_runtime.text import CLEANING_STEPS
 
 from .model.config import AlignmentConfig, ModelConfig
 
-LIBRARIES = ("vtr-export", "vtr-runtime", "torch", "onnx", "onnxscript", "open_clip_torch", "tokenizers", "ftfy", "av", "pillow")
+LIBRARIES = (
+    "vtr-export",
+    "vtr-runtime",
+    "torch",
+    "onnx",
+    "onnxscript",
+    "open_clip_torch",
+    "tokenizers",
+    "ftfy",
+    "av",
+    "pillow",
+)
 
 
 def library_versions() -> dict[str, str]:
@@ -92,13 +103,13 @@ def _entry(path: Path) -> FileEntry:
 
 def write_readme(folder: Path, manifest: Manifest, verdict: str) -> None:
     """The bundle's own page: what it is, how it was judged, how to use it."""
-    temporal = manifest.model["temporal"]["kind"]
-    sampler = manifest.sampler.kind if manifest.sampler.kind == "none" else f"{manifest.sampler.kind}, {manifest.sampler.steps} steps"
+    temporal, frames = manifest.model["temporal"]["kind"], manifest.frames
+    sampler = manifest.sampler.kind + (f", {manifest.sampler.steps} steps" if manifest.sampler.steps else "")
     (folder / "README.md").write_text(
         f"""# {manifest.name}: a text-video retrieval bundle
 
-Temporal head {temporal}, alignment {sampler}, {manifest.frames.count} frames of {manifest.frames.size}x{manifest.frames.size},
-embeddings of length {manifest.dim} and unit length, {manifest.precision}. Space `{manifest.space[:16]}`.
+Temporal head {temporal}, alignment {sampler}, {frames.count} frames of {frames.size}x{frames.size}, embeddings
+of length {manifest.dim} and unit length, {manifest.precision}. Space `{manifest.space[:16]}`.
 
 Conformance: **{verdict}** (`reports/conformance.jsonl`).
 

@@ -16,7 +16,9 @@ from .plan import ExportPlan
 @click.option("--ckpt", type=click.Path(path_type=Path), help="Checkpoint that vtr-train fit wrote (best.pt).")
 @click.option("--open-clip", metavar="NAME", help="Stock CLIP instead of a checkpoint, such as ViT-B-32-quickgelu.")
 @click.option("--pretrained", metavar="TAG_OR_FILE", help="Weights for --open-clip: a tag of open_clip's, or a file.")
-@click.option("--target", "targets", multiple=True, default=("onnx",), show_default=True, help="What to make; repeatable.")
+@click.option(
+    "--target", "targets", multiple=True, default=("onnx",), show_default=True, help="What to make; repeatable."
+)
 @click.option("--eval-data", metavar="SPEC", help="Data set whose test ranking must equal PyTorch's before publishing.")
 @click.option("--debug-outputs", is_flag=True, help="Graphs give their inner stages too, for finding a fault.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Bundle folder to write.")
@@ -53,18 +55,22 @@ def main(
     )
     plan.check()
     if dry_run:
-        rows = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in plan.settings.items()]
+        settings = [
+            (key, ", ".join(value) if isinstance(value, list) else value) for key, value in plan.settings.items()
+        ]
         if as_json:
             echo_json(plan.settings)
         else:
-            table(f"plan for {output}", ("", ""), rows)
+            table(f"plan for {output}", ("", ""), settings)
         return
     from .exporter import export
 
     result = export(plan, say=note)
     if as_json:
         graphs = [vars(graph) for graph in result.graphs]
-        echo_json({"output": str(output), "space": result.manifest.space, "graphs": graphs, "gates": result.verdict.text})
+        echo_json(
+            {"output": str(output), "space": result.manifest.space, "graphs": graphs, "gates": result.verdict.text}
+        )
         return
     rows = [(g.file, f"{g.megabytes:.1f}", "fp32", g.nodes, f"{g.difference:.2g}") for g in result.graphs]
     table(f"{output} in {result.seconds:.0f} s", ("graph", "MB", "precision", "nodes", "max difference"), rows)

@@ -60,7 +60,9 @@ def export(plan: ExportPlan, *, say: Callable[[str], None] = lambda _: None) -> 
         path, checkpoint = _load(plan, Path(scratch))
         model, config = checkpoint.model.eval(), checkpoint.config
         step(2, f"video tower: trace to ONNX opset {plan.opset}")
-        video = trace_video(model.video, config, folder / "video.onnx", opset=plan.opset, debug_outputs=plan.debug_outputs)
+        video = trace_video(
+            model.video, config, folder / "video.onnx", opset=plan.opset, debug_outputs=plan.debug_outputs
+        )
         step(3, f"text tower: trace to ONNX opset {plan.opset}, sampler {config.alignment.kind}")
         folded = fold_text_tower(model.text)
         text = trace_text(folded, config, folder / "text.onnx", opset=plan.opset, debug_outputs=plan.debug_outputs)

@@ -80,7 +80,9 @@ def write_golden(model: RetrievalModel, tokenizer: Tokenizer, folder: Path, *, m
     with torch.inference_mode():
         texts = _add_texts(writer, model, ids)
         videos = _add_videos(writer, model, clips)
-    inputs = {"tensors": {"input_ids": "inputs/input_ids", "frames": "inputs/frames", "frame_mask": "inputs/frame_mask"}}
+    inputs = {
+        "tensors": {"input_ids": "inputs/input_ids", "frames": "inputs/frames", "frame_mask": "inputs/frame_mask"}
+    }
     writer.add("ranking", "texts-x-clips", inputs, {"scores": texts.astype(np.float64) @ videos.astype(np.float64).T})
     save_file(writer.tensors, folder / "golden.safetensors")
     header = {"schema": GOLDEN_SCHEMA, "made_by": made_by, "tensors": ["golden.safetensors"], "cases": writer.cases}

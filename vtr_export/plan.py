@@ -36,7 +36,7 @@ class ExportPlan:
             raise UsageError("--pretrained goes with --open-clip: a checkpoint brings its own weights")
         if self.open_clip is not None and self.pretrained is None:
             raise UsageError(
-                f"--open-clip {self.open_clip} needs --pretrained TAG_OR_FILE: without weights there is nothing to export"
+                f"--open-clip {self.open_clip} needs --pretrained TAG_OR_FILE: it has no weights of its own"
             )
         _check_targets(self.targets)
         if self.checkpoint is not None and not self.checkpoint.is_file():

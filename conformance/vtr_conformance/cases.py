@@ -33,7 +33,9 @@ def read_cases(bundle: Bundle) -> list[Case]:
     path = bundle.file(GOLDEN)
     data = json.loads(path.read_text(encoding="utf-8"))
     if data.get("schema") != GOLDEN_SCHEMA:
-        raise BundleError(f"{path} has schema {data.get('schema')}, this reads {GOLDEN_SCHEMA}; upgrade: pip install -U vtr-export")
+        raise BundleError(
+            f"{path} has schema {data.get('schema')}, this reads {GOLDEN_SCHEMA}; upgrade: pip install -U vtr-export"
+        )
     tensors: dict[str, NDArray[Any]] = {}
     for name in data["tensors"]:
         tensors.update(load_file(bundle.file(f"golden/{name}")))
@@ -46,4 +48,3 @@ def _read_case(entry: dict[str, Any], tensors: dict[str, NDArray[Any]], bundle: 
     arrays = {name: tensors[key] for name, key in inputs.get("tensors", {}).items()}
     expected = {name: tensors[key] for name, key in entry["expected"].items()}
     return Case(entry["id"], entry["stage"], expected, media, tuple(inputs.get("texts", ())), arrays or None)
-

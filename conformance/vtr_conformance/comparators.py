@@ -67,8 +67,9 @@ def compare_relative(expected: Array, actual: Array, limit: float) -> Comparison
 def compare_ranking(expected: Array, actual: Array, limit: float) -> Comparison:
     """Scores [queries, gallery]: does each query rank the gallery alike, ties aside?
 
-    Order the gallery by the actual scores; wherever a later item has a higher expected score than an earlier one, the
-    two were swapped, and their distance in the expected scores says how far from a tie they were. The largest counts."""
+    Order the gallery by the actual scores; wherever a later item has a higher expected score than an earlier one,
+    the two were swapped, and their distance in expected scores says how far from a tie they were. The largest
+    counts."""
     if expected.shape != actual.shape:
         return Comparison(False, float("inf"), f": shape {list(actual.shape)}, not {list(expected.shape)}")
     if not np.isfinite(actual).all():

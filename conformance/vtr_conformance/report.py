@@ -18,7 +18,7 @@ Status = Literal["pass", "fail", "not_run"]
 
 @dataclass(frozen=True)
 class Result:
-    """One case on one host. `measured` and `limit` are in the stage's unit; NaN-free: None where nothing was measured."""
+    """One case on one host. `measured` and `limit` are in the stage's unit; None where nothing was measured."""
 
     host: str
     backend: str
@@ -104,10 +104,16 @@ def print_report(report: Report, title: str) -> None:
             ("pytorch", *[f"{entry.reference_recall[name]:.1f}" for name in names], ""),
             (f"{entry.host} {entry.backend}", *[f"{entry.recall[name]:.1f}" for name in names], same),
         ]
-        table("retrieval, text to video" + ("" if entry.meaningful else " (too near chance to mean much)"), columns, rows_r)
+        table(
+            "retrieval, text to video" + ("" if entry.meaningful else " (too near chance to mean much)"),
+            columns,
+            rows_r,
+        )
     for result in report.results:
         if result.status == "fail":
-            text = f"FAILED {result.stage}, case {result.case}: {_number(result.measured)} against {_number(result.limit)}"
+            text = (
+                f"FAILED {result.stage}, case {result.case}: {_number(result.measured)} against {_number(result.limit)}"
+            )
             print(f"{text} {result.where}; usual cause: {result.hint}")
 
 

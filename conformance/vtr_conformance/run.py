@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,10 @@ from vtr_runtime.metrics import retrieval
 from vtr_runtime.model import load
 
 from .cases import Case, read_cases
-from .comparators import compare
+from .comparators import Comparison, compare
 from .hosts import Host, RuntimeHost
 from .hosts.base import scores
-from .report import Report, Result, Retrieval
+from .report import Report, Result, Retrieval, Status
 from .stages import BY_NAME, stage_of
 
 # A ranking says something about an export only where the model itself retrieves.
@@ -46,7 +47,7 @@ def run(
         reference = TorchHost(checkpoint, opened)
     results = [answer_case(host, case) for host in hosts for case in cases]
     if reference is not None:
-        # Training reads frames and words through the runtime: before the model there is nothing of PyTorch's to compare.
+        # Training reads frames and words through the runtime: before the model PyTorch has nothing of its own.
         results += [answer_case(reference, case) for case in cases if case.arrays is not None]
     summaries: list[Retrieval] = []
     if data is not None and reference is not None:
@@ -65,8 +66,7 @@ def answer_case(host: Host, case: Case) -> Result:
     if isinstance(actual, str):
         return Result(host.name, host.backend, case.stage, case.id, "not_run", hint=actual)
     found = compare(stage.comparator, case.expected, actual, stage.limit)
-    status = "pass" if found.passed else "fail"
-    return Result(host.name, host.backend, case.stage, case.id, status, found.measured, stage.limit, found.where, stage.hint)
+    return _result(host, case.stage, case.id, found)
 
 
 def compare_rankings(
@@ -74,7 +74,7 @@ def compare_rankings(
 ) -> tuple[list[Result], list[Retrieval]]:
     """Embed a split with the reference and with each host; embeddings and every query's ranking must agree."""
     from vtr_training.data.jsonl import read_clips
-    from vtr_training.embed import caption_rows
+    from vtr_training.data.split import caption_rows
 
     clips = read_clips(data, split)
     videos = [(clip.video, clip.start, clip.end) for clip in clips]
@@ -98,9 +98,13 @@ def compare_rankings(
 
 def _judge(host: Host, name: str, case: str, want: NDArray[np.float64], got: NDArray[np.float64]) -> Result:
     stage = BY_NAME[name]
-    found = compare(stage.comparator, {name: want}, {name: got}, stage.limit)
-    status = "pass" if found.passed else "fail"
-    return Result(host.name, host.backend, name, case, status, found.measured, stage.limit, found.where, stage.hint)
+    return _result(host, name, case, compare(stage.comparator, {name: want}, {name: got}, stage.limit))
+
+
+def _result(host: Host, stage: str, case: str, found: Comparison) -> Result:
+    judge, status = stage_of(stage), "pass" if found.passed else "fail"
+    measured = (found.measured, judge.limit, found.where, judge.hint)
+    return Result(host.name, host.backend, stage, case, cast(Status, status), *measured)
 
 
 def _summary(

@@ -1,6 +1,6 @@
-"""The stages of the way from a file and a sentence to a ranking, in order, each with its tolerance and the usual culprit.
+"""The stages from a file and a sentence to a ranking, in order, each with its tolerance and the usual culprit.
 
-A stage is fed with the reference's own output of the stage before it, so the first stage that moves is the one at fault."""
+A stage is fed with what the reference gives for the stage before it: the first one that moves is the one at fault."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ class Stage:
 STAGES = (
     Stage("container", "exact", 0, "packets", "another FFmpeg demuxer, or a re-muxed file"),
     Stage("indices", "exact", 0, "frames", "another sampling rule or rounding of times"),
-    Stage("rgb", "exact", 0, "frames", "another YUV to RGB conversion: matrix, range or scaler flags; or rotation ignored"),
-    Stage("pixels", "exact", 0, "values", "another resize: Pillow's antialiased bicubic, short side to S, centre crop"),
-    Stage("ids", "exact", 0, "ids", "another text cleaning, another tokenizer, or truncation that drops the end token"),
-    Stage("text_embedding", "relative", FP32_UNIT, "difference / norm", "a lost causal mask, another activation or precision"),
+    Stage(
+        "rgb", "exact", 0, "frames", "another YUV to RGB conversion (matrix, range, scaler flags), or rotation ignored"
+    ),
+    Stage("pixels", "exact", 0, "frames", "another resize than Pillow's antialiased bicubic, or another crop"),
+    Stage("ids", "exact", 0, "ids", "another text cleaning or tokenizer, or truncation that drops the end token"),
+    Stage("text_embedding", "relative", FP32_UNIT, "difference / norm", "a lost causal mask, or another activation"),
     Stage("sampler_step", "relative", FP32_UNIT, "difference / norm", "another schedule, start or time embedding"),
     Stage("aligned", "max_abs", FP32_UNIT, "max |difference|", "reduced precision in the sampler or the L2 norm"),
-    Stage("frame_embeddings", "max_abs", FP32_UNIT, "max |difference|", "another normalisation of pixels, or precision"),
+    Stage("frame_embeddings", "max_abs", FP32_UNIT, "max |difference|", "another normalisation of the pixels"),
     Stage("video_embedding", "max_abs", FP32_UNIT, "max |difference|", "a mask that is ignored, or reduced precision"),
     Stage("ranking", "ranking", RANKING_TIE, "largest swap", "embeddings that moved more than their tolerance"),
-)  # fmt: skip
+)
 BY_NAME = {stage.name: stage for stage in STAGES}
 
 

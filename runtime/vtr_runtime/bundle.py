@@ -32,7 +32,7 @@ class Bundle:
 def open_bundle(folder: Path, *, verify: bool = True) -> Bundle:
     """Open a bundle and compare every core file with its size and sha256.
 
-    `verify=False` skips the hashes only (sizes and paths are still checked): for a caller that has just verified them."""
+    `verify=False` skips the hashes only (sizes and paths are checked): for a caller that has just verified them."""
     folder = Path(folder)
     if not folder.is_dir():
         raise BundleError(f"{folder} is not a folder; give the folder that vtr-export wrote with -o")

@@ -99,9 +99,7 @@ def embed(bundle: Path, paths: tuple[Path, ...], output: Path, backend: str, ove
     if as_json:
         echo_json({"output": str(output), **counts, "problems": problems, "skipped": [str(path) for path in skipped]})
     else:
-        table(
-            str(output), ("videos", "embedded", "of these damaged", "not embedded"), [_summary(len(files), **counts)]
-        )
+        table(str(output), ("videos", "embedded", "of these damaged", "not embedded"), [_summary(len(files), **counts)])
         click.echo(f"next: vtr-runtime index {bundle} {output} -o {output.with_suffix('.vtri')}")
     return 1 if counts["error"] else 0
 
@@ -111,7 +109,7 @@ def _summary(files: int, *, ok: int, warning: int, error: int) -> tuple[int, int
 
 
 def find_videos(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """Files to embed in a fixed order (as given; folders in sorted order), and files in folders that were passed over."""
+    """Files to embed, as given and folders in sorted order; and what was passed over in folders."""
     videos: list[Path] = []
     skipped: list[Path] = []
     for path in paths:
@@ -152,7 +150,9 @@ def index(bundle: Path, parquet: tuple[Path, ...], output: Path, overwrite: bool
 @bundle_argument
 @click.argument("index_path", metavar="INDEX", type=click.Path(path_type=Path))
 @click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
-@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many clips to show for a sentence.")
+@click.option(
+    "-k", default=10, show_default=True, type=click.IntRange(1), help="How many clips to show for a sentence."
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Also draw the results into this PNG file.")
 @backend_option
 @json_option

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 class _ExitStatuses(click.Command):
     """Commands end with the project's exit statuses (see errors.py); 130 when interrupted."""
 
-    def main(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         kwargs["standalone_mode"] = False
         try:
             result = super().main(*args, **kwargs)
@@ -83,7 +83,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 @contextmanager
-def progress(label: str, total: int | None) -> Iterator["Progress"]:
+def progress(label: str, total: int | None) -> Iterator[Progress]:
     """A bar on a terminal; elsewhere a plain line at most every ten seconds. Both go to standard error."""
     bar = Progress(label, total)
     try:

@@ -22,7 +22,7 @@ MAX_ROW_GROUP = 8192
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """The rows of a Parquet file that carry an embedding: vectors float32 [N, D], spans float64 [N, 2] (NaN: to the end)."""
+    """The rows that carry an embedding: vectors float32 [N, D], spans float64 [N, 2] (NaN: the file's own)."""
 
     vectors: NDArray[np.float32]
     paths: tuple[bytes, ...]

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +118,7 @@ def merge_tables(paths: Sequence[Path], space: str) -> EmbeddingTable:
 def write_index(path: Path, table: EmbeddingTable) -> None:
     """Write a `.vtri` file."""
     offsets = np.cumsum([0, *(len(raw) for raw in table.paths)], dtype=np.int64)
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "embeddings": np.ascontiguousarray(table.vectors),
         "ids": np.arange(len(table.paths), dtype=np.int64),
         "paths": np.frombuffer(b"".join(table.paths), np.uint8),

@@ -71,7 +71,9 @@ class Model:
     def read_frames(
         self, path: str | Path, start: float | None = None, end: float | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float64]]:
-        """Sample a video: pixels uint8 [T, S, S, 3], mask bool [T], times float64 [T] in seconds. MediaError if unreadable."""
+        """Sample a video: pixels uint8 [T, S, S, 3], mask bool [T], times float64 [T] in seconds (NaN where masked).
+
+        MediaError if no frame can be had."""
         frames = read_frames(Path(path), self.manifest.frames, start=start, end=end)
         return frames.pixels, frames.mask, frames.times
 
@@ -121,7 +123,7 @@ class Model:
         return np.concatenate(parts) if parts else np.zeros((0, self.manifest.dim), np.float32)
 
     def encode_videos(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
-        """Embed video files: float32 [N, D], unit length. MediaError if one is unreadable; `embed_clips` goes on instead."""
+        """Embed video files: float32 [N, D], unit length. MediaError if one is unreadable (`embed_clips` goes on)."""
         done = list(self.embed_clips(Clip(Path(path)) for path in paths))
         bad = [item for item in done if item.embedding is None]
         if bad:

@@ -71,7 +71,7 @@ def _take_place(staged: Path, path: Path) -> None:
     if not os.path.lexists(path):
         staged.rename(path)
         return
-    # rename() does not replace a folder that holds something, so the old one steps aside first and comes back on failure.
+    # rename() does not replace a folder that holds something: the old one steps aside, and comes back on failure.
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
     path.rename(old / path.name)
     try:

@@ -52,7 +52,9 @@ def test_an_exact_stage_that_moves_is_the_one_that_fails(small_model: Model, sta
     assert {result.stage for result in results if result.status == "fail"} == {stage}
 
 
-@pytest.mark.parametrize("stage", ["text_embedding", "sampler_step_2", "aligned", "frame_embeddings", "video_embedding"])
+@pytest.mark.parametrize(
+    "stage", ["text_embedding", "sampler_step_2", "aligned", "frame_embeddings", "video_embedding"]
+)
 @pytest.mark.parametrize("size", [2e-5, float("nan")])
 def test_a_tensor_that_moves_by_more_than_its_limit_fails(small_model: Model, stage: str, size: float) -> None:
     def change(found: Arrays) -> Arrays:
@@ -83,7 +85,9 @@ def test_nothing_run_is_never_a_pass() -> None:
     assert "nothing was checked" in Report(()).verdict
 
 
-def test_the_command_ends_with_3_and_says_where(small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_ends_with_3_and_says_where(
+    small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vtr_conformance import run as run_module
 
     real = run_module.read_cases
@@ -101,11 +105,23 @@ def test_the_command_ends_with_3_and_says_where(small_bundle: Path, tmp_path: Pa
     assert "first stage that moved: ids" in done.stdout
     lines = [json.loads(line) for line in (tmp_path / "report" / "conformance.jsonl").read_text().splitlines()]
     assert [line["status"] for line in lines if line["stage"] == "ids"] == ["fail"]
-    assert set(lines[0]) >= {"schema", "host", "backend", "stage", "case", "status", "measured", "limit", "where", "hint"}
+    assert set(lines[0]) >= {
+        "schema",
+        "host",
+        "backend",
+        "stage",
+        "case",
+        "status",
+        "measured",
+        "limit",
+        "where",
+        "hint",
+    }
 
 
 def test_the_checkpoint_must_be_the_bundles_own(small_bundle: Path, small_checkpoint: Path, tmp_path: Path) -> None:
     import torch
+
     from vtr_export.model.checkpoint import load_checkpoint, save_checkpoint
 
     model = load_checkpoint(small_checkpoint).model
@@ -121,7 +137,9 @@ def test_data_without_a_checkpoint_is_refused(small_bundle: Path) -> None:
         run(small_bundle, data="data.jsonl")
 
 
-def test_a_whole_split_ranks_alike(small_bundle: Path, small_checkpoint: Path, good_clips: list[Path], tmp_path: Path) -> None:
+def test_a_whole_split_ranks_alike(
+    small_bundle: Path, small_checkpoint: Path, good_clips: list[Path], tmp_path: Path
+) -> None:
     lines = [
         {"video": str(clip), "captions": [f"this is {clip.name}", f"a clip called {clip.name}"], "split": "test"}
         for clip in good_clips

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from vtr_runtime.bundle import open_bundle
+from vtr_runtime.errors import GateError, VtrError
+
 from vtr_export import ExportPlan, export, gates
 from vtr_export.cli import main
 from vtr_export.model.checkpoint import load_checkpoint
-from vtr_runtime.bundle import open_bundle
-from vtr_runtime.errors import GateError, VtrError
 
 
 def vtr_export(*arguments: object) -> Result:
@@ -56,8 +57,7 @@ def test_a_gate_that_is_not_met_publishes_nothing(
     def spoiled(model: torch.nn.Module, *arguments: object, **more: object) -> list[str]:
         with torch.no_grad():
             model.text.backbone.ln_final.weight.mul_(1.01)  # type: ignore[union-attr]
-        names = real(model, *arguments, **more)  # type: ignore[arg-type]
-        return names
+        return real(model, *arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(exporter, "write_golden", spoiled)
     with pytest.raises(GateError, match=r"first stage that moved: (text_embedding|aligned).*nothing was published"):
@@ -68,7 +68,7 @@ def test_a_gate_that_is_not_met_publishes_nothing(
 
 
 def test_a_child_that_dies_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(VtrError, match="before it could judge: error: .*is not a bundle"):
+    with pytest.raises(VtrError, match=r"before it could judge: error: .*is not a bundle"):
         gates.run_gates(tmp_path, tmp_path / "none.pt", data=None, failed=tmp_path / "failed")
 
 

@@ -10,13 +10,14 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
+from vtr_runtime.bundle import open_bundle
+from vtr_runtime.errors import GateError
+
 from vtr_export.graph import trace as trace_module
 from vtr_export.graph.check import compare_with_torch, describe_graph, random_ids
 from vtr_export.graph.fold import fold_text_tower
 from vtr_export.graph.trace import TracedGraph, trace_text
 from vtr_export.model.checkpoint import Checkpoint, load_checkpoint
-from vtr_runtime.bundle import open_bundle
-from vtr_runtime.errors import GateError
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +68,7 @@ def test_text_weights_are_stored_once(loaded: Checkpoint, small_bundle: Path) ->
     assert (small_bundle / "text.onnx").stat().st_size < 1.05 * weights + nodes
 
 
-def test_large_weights_go_beside_the_graph(
-    loaded: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_weights_go_beside_the_graph(loaded: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_module, "EXTERNAL_DATA_BYTES", 1000)
     tower = loaded.model.text
     graph = trace_text(fold_text_tower(tower), loaded.config, tmp_path / "text.onnx", opset=18, debug_outputs=False)
@@ -83,7 +82,9 @@ def test_large_weights_go_beside_the_graph(
 def test_a_graph_that_is_not_the_model_is_refused(loaded: Checkpoint, small_bundle: Path) -> None:
     graph = TracedGraph(small_bundle / "text.onnx", None, ("input_ids",), ("embedding",), {})
     other = load_checkpoint_with_noise(loaded)
-    with pytest.raises(GateError, match=r"text\.onnx differs from PyTorch by .* at batch 1, 2 tokens; the limit is 1e-05"):
+    with pytest.raises(
+        GateError, match=r"text\.onnx differs from PyTorch by .* at batch 1, 2 tokens; the limit is 1e-05"
+    ):
         compare_with_torch(graph, other, loaded.config.frames, loaded.config.text)
 
 
@@ -100,7 +101,9 @@ def make_graph(path: Path, *, batch: str | int, operator: str = "Identity") -> T
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 4])
     out = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 4])
     node = helper.make_node(operator, ["x"], ["embedding"])
-    proto = helper.make_model(helper.make_graph([node], "g", [given], [out]), opset_imports=[helper.make_opsetid("", 18)])
+    proto = helper.make_model(
+        helper.make_graph([node], "g", [given], [out]), opset_imports=[helper.make_opsetid("", 18)]
+    )
     proto.ir_version = 10
     onnx.save(proto, path)
     return TracedGraph(path, None, ("x",), ("embedding",), {"x": {0: "batch"}})

@@ -21,7 +21,9 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def test_a_sound_bundle_opens_and_lists_its_core(small_bundle: Path) -> None:
     files = open_bundle(small_bundle).manifest.files
-    assert {"video.onnx", "text.onnx", "tokenizer.json", "golden/golden.json", "golden/golden.safetensors"} <= set(files)
+    assert {"video.onnx", "text.onnx", "tokenizer.json", "golden/golden.json", "golden/golden.safetensors"} <= set(
+        files
+    )
     on_disk = {str(p.relative_to(small_bundle)) for p in small_bundle.rglob("*") if p.is_file()}
     assert on_disk - set(files) == {"manifest.json", "README.md", "reports/conformance.jsonl"}
 

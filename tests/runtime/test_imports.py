@@ -19,7 +19,9 @@ COMMANDS = {
 BIN = Path(sys.executable).parent
 
 
-def test_an_embed_run_loads_neither_torch_nor_the_exporter(small_bundle: Path, good_clips: list[Path], tmp_path: Path) -> None:
+def test_an_embed_run_loads_neither_torch_nor_the_exporter(
+    small_bundle: Path, good_clips: list[Path], tmp_path: Path
+) -> None:
     code = (
         "import sys\n"
         "from vtr_runtime.cli import main\n"
@@ -55,8 +57,9 @@ def test_help_answers_in_half_a_second(program: str, command: str) -> None:
 
 
 def test_the_public_names_are_there() -> None:
-    import vtr_export
     import vtr_runtime
+
+    import vtr_export
 
     for package in (vtr_runtime, vtr_export):
         assert package.__all__ == sorted(package.__all__)

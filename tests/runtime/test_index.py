@@ -20,7 +20,9 @@ def unit_rows(count: int, dim: int, seed: int) -> np.ndarray:
 
 def items(count: int, dim: int = 8, seed: int = 0) -> list[EmbeddedClip]:
     rows = unit_rows(count, dim, seed)
-    good = [EmbeddedClip(Clip(Path(f"clip{i}.mp4")), "ok", embedding=rows[i], times=np.arange(3.0)) for i in range(count)]
+    good = [
+        EmbeddedClip(Clip(Path(f"clip{i}.mp4")), "ok", embedding=rows[i], times=np.arange(3.0)) for i in range(count)
+    ]
     return [*good, EmbeddedClip(Clip(Path("bad.mp4")), "error", "bad.mp4 is empty")]
 
 
@@ -111,7 +113,7 @@ def test_a_truncated_index_is_named(tmp_path: Path) -> None:
     write_index(tmp_path / "x.vtri", read_embeddings(write(tmp_path / "x.parquet", 50)))
     data = (tmp_path / "x.vtri").read_bytes()
     (tmp_path / "x.vtri").write_bytes(data[:-10])
-    with pytest.raises(DataError, match="is not a .vtri index"):
+    with pytest.raises(DataError, match=r"is not a \.vtri index"):
         Index(tmp_path / "x.vtri")
 
 

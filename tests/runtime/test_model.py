@@ -52,7 +52,7 @@ def test_nothing_in_gives_nothing_out(small_model: Model) -> None:
     assert small_model.encode_videos([]).shape == (0, 64)
 
 
-def test_frames_of_any_size_equal_the_file_itself(small_model: Model, good_clips: list[Path], tmp_path: Path) -> None:
+def test_frames_of_any_size_equal_the_file_itself(small_model: Model, good_clips: list[Path]) -> None:
     """Full-size frames as a service has them, against the file that they came from."""
     from vtr_runtime.video import read_rgb
 
@@ -84,7 +84,9 @@ def test_the_order_of_frames_matters(small_model: Model) -> None:
         ((1, 0, 32, 32, 3), np.uint8, "takes 1 to 12"),
     ],
 )
-def test_frames_of_a_wrong_shape_are_refused(small_model: Model, shape: tuple[int, ...], dtype: type, words: str) -> None:
+def test_frames_of_a_wrong_shape_are_refused(
+    small_model: Model, shape: tuple[int, ...], dtype: type, words: str
+) -> None:
     with pytest.raises(UsageError, match=words):
         small_model.encode_frames(np.zeros(shape, dtype))
 
@@ -104,11 +106,15 @@ def test_ids_that_the_model_does_not_know_are_refused(small_model: Model) -> Non
         small_model.encode_ids(ids)
 
 
-def test_a_bad_file_is_named_and_the_others_are_done(small_model: Model, good_clips: list[Path], tmp_path: Path) -> None:
+def test_a_bad_file_is_named_and_the_others_are_done(
+    small_model: Model, good_clips: list[Path], tmp_path: Path
+) -> None:
     good = good_clips
     text = tmp_path / "no video.mp4"
     text.write_text("this is text")
-    done = list(small_model.embed_clips(Clip(path) for path in [good[0], text, good[1], tmp_path / "none.mp4", good[2]]))
+    done = list(
+        small_model.embed_clips(Clip(path) for path in [good[0], text, good[1], tmp_path / "none.mp4", good[2]])
+    )
     assert [item.status == "error" for item in done] == [False, True, False, True, False]
     assert "no video.mp4" in done[1].message
     assert "none.mp4" in done[3].message
@@ -120,7 +126,7 @@ def test_a_bad_file_is_named_and_the_others_are_done(small_model: Model, good_cl
 
 def test_a_window_is_the_clip_cut_to_it(small_model: Model, good_clips: list[Path]) -> None:
     path = good_clips[1]
-    pixels, mask, times = small_model.read_frames(path, start=float(times_of(small_model, path)[4]))
+    _, mask, times = small_model.read_frames(path, start=float(times_of(small_model, path)[4]))
     assert mask.any()
     assert times[0] >= times_of(small_model, path)[4] - 0.2
     [item] = small_model.embed_clips([Clip(path, start=float(times[0]))])

@@ -30,9 +30,14 @@ def test_a_file_takes_the_place_of_the_old_one_only_at_the_end(tmp_path: Path) -
 def test_a_failed_file_leaves_the_old_one_and_no_rest(tmp_path: Path) -> None:
     target = tmp_path / "x.bin"
     target.write_bytes(b"old")
-    with pytest.raises(RuntimeError, match="half way"), staged_file(target) as staged:
-        staged.write_bytes(b"ne")
-        raise RuntimeError("half way")
+
+    def write() -> None:
+        with staged_file(target) as staged:
+            staged.write_bytes(b"ne")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write()
     assert target.read_bytes() == b"old"
     assert names(tmp_path) == ["x.bin"]
 
@@ -52,9 +57,14 @@ def test_overwrite_replaces_a_folder_only_when_the_new_one_is_finished(tmp_path:
     old = tmp_path / "bundle"
     old.mkdir()
     (old / "old.txt").write_text("old")
-    with pytest.raises(RuntimeError, match="half way"), staged_folder(old, overwrite=True) as staged:
-        (staged / "new.txt").write_text("new")
-        raise RuntimeError("half way")
+
+    def write() -> None:
+        with staged_folder(old, overwrite=True) as staged:
+            (staged / "new.txt").write_text("new")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write()
     assert names(old) == ["old.txt"]
     with staged_folder(old, overwrite=True) as staged:
         (staged / "new.txt").write_text("new")
@@ -64,7 +74,7 @@ def test_overwrite_replaces_a_folder_only_when_the_new_one_is_finished(tmp_path:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_one_sentence(tmp_path: Path, code: int) -> None:
-    with pytest.raises(StorageError, match="no room to write .*free some space"), storage_errors(tmp_path / "x"):
+    with pytest.raises(StorageError, match=r"no room to write .*free some space"), storage_errors(tmp_path / "x"):
         raise OSError(code, "No space left on device")
 
 

@@ -36,7 +36,9 @@ def test_batches_are_made_of_whole_groups_from_the_given_step_on():
     for step in range(3, 30):
         rows = plan.batch(step).clips
         assert len(set(rows.tolist())) == 8
-        assert {tuple(range(4 * g, 4 * g + 4)) for g in (rows // 4)} == {tuple(part) for part in rows.reshape(2, 4).tolist()}
+        assert {tuple(range(4 * g, 4 * g + 4)) for g in (rows // 4)} == {
+            tuple(part) for part in rows.reshape(2, 4).tolist()
+        }
     seen = {int(row) for step in range(3, 8) for row in plan.batch(step).clips}
     assert seen == set(range(40))
 

@@ -83,7 +83,10 @@ def _blocks(blocks: nn.ModuleList) -> list[DiTBlock]:
 def _fold_attention(attention: SelfAttentionOfOne) -> nn.Linear:
     """W_o (W_v x + b_v) + b_o as one layer; the product is taken in float64."""
     width = attention.width
-    value_weight, value_bias = attention.in_proj_weight[2 * width :].double(), attention.in_proj_bias[2 * width :].double()
+    value_weight, value_bias = (
+        attention.in_proj_weight[2 * width :].double(),
+        attention.in_proj_bias[2 * width :].double(),
+    )
     out_weight, out_bias = attention.out_proj.weight.double(), attention.out_proj.bias.double()
     folded = nn.Linear(width, width)
     with torch.no_grad():

@@ -58,11 +58,13 @@ class RuntimeHost:
     def embed(
         self, videos: Sequence[tuple[Path, float | None, float | None]], texts: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        done = [item for item in self._model.embed_clips(Clip(*video) for video in videos)]
+        done = list(self._model.embed_clips(Clip(*video) for video in videos))
         bad = [item.message for item in done if item.embedding is None]
         if bad:
             raise MediaError(f"{len(bad)} of {len(done)} videos of the data set cannot be read; the first: {bad[0]}")
-        return np.stack([item.embedding for item in done if item.embedding is not None]), self._model.encode_texts(texts)
+        return np.stack([item.embedding for item in done if item.embedding is not None]), self._model.encode_texts(
+            texts
+        )
 
 
 def _pick(outputs: Arrays, stage: str) -> Arrays | str:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from vtr_export.model.checkpoint import load_checkpoint
 from vtr_runtime.bundle import TOKENIZER, Bundle
 from vtr_runtime.errors import CheckpointError
 from vtr_runtime.text import Tokenizer
 from vtr_runtime.video import read_frames
+
+from vtr_export.model.checkpoint import load_checkpoint
 
 from ..cases import Case
 from .base import Arrays, scores
@@ -22,7 +23,7 @@ BATCH = 16
 
 
 class TorchHost:
-    """Answers the stages inside the model; the stages before it are the runtime's own, so there is nothing to compare."""
+    """Answers the stages inside the model; the stages before it are the runtime's own."""
 
     name = "pytorch"
     backend = "torch"
@@ -30,7 +31,9 @@ class TorchHost:
     def __init__(self, checkpoint: Path, bundle: Bundle) -> None:
         loaded = load_checkpoint(checkpoint)
         if loaded.weights_sha256 != bundle.manifest.weights_sha256:
-            raise CheckpointError(f"{checkpoint} is not the checkpoint that {bundle.folder} was exported from; give that one")
+            raise CheckpointError(
+                f"{checkpoint} is not the checkpoint that {bundle.folder} was exported from; give that one"
+            )
         self._model = loaded.model.eval()
         self._spec = bundle.manifest.frames
         self._tokenizer = Tokenizer.from_file(bundle.file(TOKENIZER), bundle.manifest.text)

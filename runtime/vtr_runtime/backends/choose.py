@@ -10,7 +10,7 @@ BACKENDS = ("onnx-cpu",)
 
 
 def open_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None) -> tuple[Backend, str]:
-    """Open what was asked for and say in words what runs. `threads` limits the engine's own threads (default: its choice)."""
+    """Open what was asked for and say in words what runs. `threads` limits the engine's own threads."""
     if name not in ("auto", *BACKENDS):
         raise UsageError(f"there is no backend '{name}'; choose from: auto, {', '.join(BACKENDS)}")
     from .onnx_runtime import OnnxRuntimeBackend

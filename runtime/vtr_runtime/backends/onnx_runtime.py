@@ -27,7 +27,7 @@ def installed_packages() -> list[str]:
 
 
 def import_onnxruntime() -> Any:
-    """The module, or one sentence about what to install or to remove: two of its packages overwrite each other's files."""
+    """The module, or one sentence about what to install or to remove: its two packages overwrite each other."""
     found = installed_packages()
     if len(found) > 1:
         raise BackendError(
