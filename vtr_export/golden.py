@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from vtr_runtime.golden import GOLDEN_SCHEMA, exact_times, frame_digests
 from vtr_runtime.manifest import FrameSpec
+from vtr_runtime.tensor_file import save_tensors
 from vtr_runtime.text import Tokenizer
 from vtr_runtime.video import packet_times, read_frames, read_rgb
 
@@ -84,7 +84,7 @@ def write_golden(model: RetrievalModel, tokenizer: Tokenizer, folder: Path, *, m
         "tensors": {"input_ids": "inputs/input_ids", "frames": "inputs/frames", "frame_mask": "inputs/frame_mask"}
     }
     writer.add("ranking", "texts-x-clips", inputs, {"scores": texts.astype(np.float64) @ videos.astype(np.float64).T})
-    save_file(writer.tensors, folder / "golden.safetensors")
+    save_tensors(folder / "golden.safetensors", writer.tensors)
     header = {"schema": GOLDEN_SCHEMA, "made_by": made_by, "tensors": ["golden.safetensors"], "cases": writer.cases}
     (folder / "golden.json").write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
     return ["golden.json", "golden.safetensors", *names]

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from .embeddings import EmbeddingTable, read_embeddings
 from .errors import DataError, SpaceError
+from .tensor_file import save_tensors
 
 SCHEMA = "1"
 METRIC = "cosine"
@@ -126,7 +126,7 @@ def write_index(path: Path, table: EmbeddingTable) -> None:
         "spans": table.spans,
     }
     metadata = {"schema": SCHEMA, "space": table.space, "metric": METRIC, "count": str(len(table.paths))}
-    save_file(tensors, path, metadata)
+    save_tensors(path, tensors, metadata)
 
 
 def check_space(index: Index, space: str) -> None:
