@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 
 def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file. OSError where the disk refuses: safetensors itself only puts the number into its text."""
+    """Write a safetensors file. OSError where the disk refuses: safetensors only puts the number into its text."""
     try:
         save_file(dict(tensors), path, metadata)
     except SafetensorError as error:

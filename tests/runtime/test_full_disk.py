@@ -37,12 +37,13 @@ def test_the_old_output_stays_and_one_sentence_is_said(
     outputs: Path, small_bundle: Path, small_checkpoint: Path, good_clips: list[Path]
 ) -> None:
     before = {path: path.read_bytes() for path in outputs.rglob("*") if path.is_file()}
-    runs = [
-        small_disk(2000, "vtr-runtime", "embed", small_bundle, *good_clips, "-o", outputs / "x.parquet", "--overwrite"),
-        small_disk(300, "vtr-runtime", "index", small_bundle, outputs / "x.parquet", "-o", outputs / "x.vtri", "--overwrite"),
-        small_disk(900_000, "vtr-export", "--ckpt", small_checkpoint, "-o", outputs / "bundle", "--overwrite"),
-    ]  # fmt: skip
-    for done in runs:
+    parquet, index, bundle = (outputs / name for name in ("x.parquet", "x.vtri", "bundle"))
+    for limit, words in (
+        (2000, ["vtr-runtime", "embed", small_bundle, *good_clips, "-o", parquet]),
+        (300, ["vtr-runtime", "index", small_bundle, parquet, "-o", index]),
+        (900_000, ["vtr-export", "--ckpt", small_checkpoint, "-o", bundle]),
+    ):
+        done = small_disk(limit, *words, "--overwrite")
         assert done.returncode == 1
         assert "no room to write" in done.stderr
         assert "Traceback" not in done.stderr

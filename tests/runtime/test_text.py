@@ -90,7 +90,7 @@ SOUP = [*"&#;<\n\r\x1b[1mx \x00é\u0301\u0323İΣ＆ﬁ’", "amp", "amp;", "lt;
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(deadline=None)  # the first call builds ftfy's tables
+@settings(deadline=None)
 @given(text=st.one_of(st.text(), st.lists(st.sampled_from(SOUP), max_size=30).map("".join)))
 def test_any_text_is_cleaned_as_by_ftfy(mode: Cleaning, text: str) -> None:
     assert clean(text, mode) == cleaned_by_ftfy(text, mode)
