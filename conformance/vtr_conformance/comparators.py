@@ -74,12 +74,18 @@ def compare_ranking(expected: Array, actual: Array, limit: float) -> Comparison:
         return Comparison(False, float("inf"), f": shape {list(actual.shape)}, not {list(expected.shape)}")
     if not np.isfinite(actual).all():
         return Comparison(False, float("inf"), f": not finite at {_place(~np.isfinite(actual))}")
+    swap = largest_swaps(expected, actual)
+    measured = float(swap.max(initial=0.0))
+    return Comparison(measured <= limit, measured, f" at query {int(swap.argmax())}" if measured else "")
+
+
+def largest_swaps(expected: Array, actual: Array) -> NDArray[np.float64]:
+    """Per query [Q]: how far apart in expected score two items stand that the actual scores put the other way round."""
     order = np.argsort(-actual, axis=1, kind="stable")
     reference = np.take_along_axis(expected.astype(np.float64), order, axis=1)
     best_later = np.maximum.accumulate(reference[:, ::-1], axis=1)[:, ::-1]
-    swap = (best_later - reference).max(axis=1, initial=0.0)
-    measured = float(swap.max(initial=0.0))
-    return Comparison(measured <= limit, measured, f" at query {int(swap.argmax())}" if measured else "")
+    found: NDArray[np.float64] = (best_later - reference).max(axis=1, initial=0.0)
+    return found
 
 
 def _place(wrong: Array) -> str:

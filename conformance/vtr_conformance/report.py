@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +43,7 @@ class Retrieval:
     texts: int
     recall: dict[str, float]
     reference_recall: dict[str, float]
-    identical: int = field(default=0)  # queries whose whole ranking is the reference's
+    identical: int = 0  # queries whose whole ranking is the reference's, ties aside
     meaningful: bool = True  # the reference retrieves at all: R@1 at least 5 times chance
 
 
@@ -98,7 +98,7 @@ def print_report(report: Report, title: str) -> None:
     table(title, ("stage", "host", "cases", "result", "measured", "limit", "unit"), rows)
     for entry in report.retrieval:
         names = list(entry.recall)
-        columns = (f"{entry.split}: {entry.texts} texts, {entry.videos} videos", *names, "same ranking")
+        columns = (f"{entry.split}: {entry.texts} texts, {entry.videos} videos", *names, "same ranking, ties aside")
         same = f"{entry.identical} of {entry.texts}"
         rows_r: list[Sequence[object]] = [
             ("pytorch", *[f"{entry.reference_recall[name]:.1f}" for name in names], ""),

@@ -14,11 +14,11 @@ from vtr_runtime.metrics import retrieval
 from vtr_runtime.model import load
 
 from .cases import Case, read_cases
-from .comparators import Comparison, compare
+from .comparators import Comparison, compare, largest_swaps
 from .hosts import Host, RuntimeHost
 from .hosts.base import scores
 from .report import Report, Result, Retrieval, Status
-from .stages import BY_NAME, stage_of
+from .stages import BY_NAME, RANKING_TIE, stage_of
 
 # A ranking says something about an export only where the model itself retrieves.
 MEANINGFUL_TIMES_CHANCE = 5
@@ -111,7 +111,7 @@ def _summary(
     host: Host, split: str, want: NDArray[np.float64], got: NDArray[np.float64], relevant: NDArray[np.bool_]
 ) -> Retrieval:
     recall, reference = _recall(got, relevant), _recall(want, relevant)
-    same = (np.argsort(-want, axis=1, kind="stable") == np.argsort(-got, axis=1, kind="stable")).all(axis=1)
+    same = largest_swaps(want, got) <= RANKING_TIE
     meaningful = reference["R@1"] >= MEANINGFUL_TIMES_CHANCE * 100 / want.shape[1]
     texts, videos = want.shape
     return Retrieval(host.name, host.backend, split, videos, texts, recall, reference, int(same.sum()), meaningful)
