@@ -1,6 +1,6 @@
 """`make demo`: from generated clips to search results, by the project's own commands, each printed before it runs.
 
-    python training/demo.py out/demo
+    python training/demo.py out/demo [--clips 5000] [--steps 640]
 
 Leaves data/, best.pt (mstdt + dits), mean/best.pt, bundle/, index.vtri, results.png and summary.json in the folder.
 Repeatable: the data set, its decoded frames and nothing else are kept for the next run."""
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 from vtr_runtime.console import table
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -25,8 +26,12 @@ QUERIES = 3
 TOP = 5
 
 
-def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "out/demo")
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--clips", type=int, help="Training clips instead of 5,000: for trying the way, not for a model.")
+@click.option("--steps", type=int, help="Steps of each training instead of the recipes': likewise.")
+def main(folder: Path, clips: int | None, steps: int | None) -> None:
+    """Run the demo into FOLDER."""
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     data, bundle, index = folder / "data", folder / "bundle", folder / "index.vtri"
@@ -34,16 +39,18 @@ def main() -> None:
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
 
     if not (data / "data.jsonl").is_file():
-        run("vtr-train", "demo-data", data)
-    fit = ("--set", f"data.spec={data}", "--set", f"data.cache={folder / 'cache'}")
+        run("vtr-train", "demo-data", data, *(["--clips", clips] if clips else []))
+    fit = ["--set", f"data.spec={data}", "--set", f"data.cache={folder / 'cache'}"]
+    if steps:
+        fit += ["--set", f"steps={steps}"]
     run("vtr-train", "fit", RECIPES / "demo-mstdt-dits.toml", *fit, "-o", folder / "run")
     run("vtr-train", "fit", RECIPES / "demo-mean.toml", *fit, "-o", folder / "mean")
     shutil.copyfile(folder / "run" / "best.pt", folder / "best.pt")
     run("vtr-export", "--ckpt", folder / "best.pt", "--target", "onnx", "--eval-data", data, "-o", bundle)
     run("vtr-conformance", "run", bundle, "--ckpt", folder / "best.pt", "--data", data)
-    clips, queries = test_clips(data)
+    test, queries = test_clips(data)
     paths = folder / "test-clips"
-    link_clips(clips, paths)
+    link_clips(test, paths)
     run("vtr-runtime", "embed", bundle, paths, "-o", folder / "videos.parquet")
     run("vtr-runtime", "index", bundle, folder / "videos.parquet", "-o", index)
     run("vtr-runtime", "search", bundle, index, *queries, "-k", TOP, "--sheet", folder / "results.png")

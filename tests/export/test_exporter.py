@@ -91,6 +91,12 @@ def test_wrong_use_is_refused_before_anything_begins(tmp_path: Path, arguments: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_evaluation_data_must_be_there(small_checkpoint: Path, tmp_path: Path) -> None:
+    done = vtr_export("--ckpt", small_checkpoint, "--eval-data", tmp_path / "none", "-o", tmp_path / "bundle")
+    assert done.exit_code == 2
+    assert "--eval-data" in done.stderr
+
+
 def test_an_output_that_is_there_stays_as_it_was(small_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "mine.txt").write_text("mine")

@@ -54,14 +54,14 @@ class OptimSettings(Section):
     clip_lr: float = Field(default=1e-6, ge=0, description="peak rate of CLIP's own parts and the logit scale")
     weight_decay: float = Field(default=0.2, ge=0, description="decoupled; not for norms, biases, gains and positions")
     betas: tuple[float, float] = Field(default=(0.9, 0.98), description="AdamW's decay of the first and second moment")
-    eps: float = Field(default=1e-6, gt=0)
+    eps: float = Field(default=1e-6, gt=0, description="added to the root of the second moment")
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps with a linearly rising rate")
     clip_norm: float = Field(default=1.0, gt=0, description="largest norm of the whole gradient")
 
 
 class LossSettings(Section):
     bsl: float = Field(default=0.0, ge=0, description="weight beta of the binary similarity loss; 0: InfoNCE alone")
-    bsl_temperature: float = Field(default=0.05, gt=0)
+    bsl_temperature: float = Field(default=0.05, gt=0, description="of both its softmaxes; not the logit scale")
 
 
 class ValidationSettings(Section):

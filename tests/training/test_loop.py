@@ -1,0 +1,191 @@
+"""Whole runs of a few steps on generated clips."""
+
+import json
+import math
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+from vtr_runtime.errors import CheckpointError, ConfigError, OutputExistsError, UsageError, VtrError
+from vtr_training import loop
+from vtr_training.loop import build_model, fit
+from vtr_training.recipe import Recipe
+from vtr_training.step import encode_distinct_frames, encode_frames
+
+from vtr_export.model.checkpoint import load_checkpoint
+
+
+def log_lines(run):
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def straight(settings, tmp_path_factory):
+    """A run that was never stopped."""
+    run = tmp_path_factory.mktemp("runs") / "straight"
+    return run, fit(Recipe.model_validate(settings), run)
+
+
+def interrupt_after(monkeypatch, steps):
+    original, done = loop.train_step, []
+
+    def step(*given):
+        result = original(*given)
+        done.append(result)
+        if len(done) == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(loop, "train_step", step)
+
+
+def test_what_a_run_leaves(straight, recipe):
+    run, result = straight
+    assert {path.name for path in run.iterdir()} == {
+        "best.pt", "last.pt", "log.jsonl", "recipe.json", "tb", "tokenizer.json",
+    }  # fmt: skip
+    assert any((run / "tb").iterdir())
+    assert Recipe.model_validate_json((run / "recipe.json").read_text()) == recipe
+    validations = [line for line in log_lines(run) if line["kind"] == "val"]
+    assert [line["step"] for line in validations] == [2, 4, 6]
+    best = max(validations, key=lambda line: line["value"])
+    assert (result.best_step, result.best_value) == (best["step"], best["value"])
+    loaded = load_checkpoint(run / "best.pt")
+    assert loaded.config == build_model(recipe.model).config
+    assert loaded.training["step"] == best["step"]
+    assert Recipe.model_validate(loaded.training["recipe"]) == recipe
+    assert (result.steps, result.skipped) == (6, 0)
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3, 4])
+def test_a_resumed_run_ends_bit_for_bit_like_one_that_was_never_stopped(
+    straight, recipe, tmp_path, monkeypatch, stopped_after
+):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_after(patch, stopped_after)
+        fit(recipe, run)
+    state = torch.load(run / "last.pt", weights_only=True)
+    assert state["progress"]["step"] == stopped_after
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    torch.manual_seed(999)  # what the new process happens to have must not matter
+    resumed = fit(recipe, run, resume=True)
+    assert (resumed.best_step, resumed.best_value) == (straight[1].best_step, straight[1].best_value)
+    assert log_lines(run) == log_lines(straight[0])
+    ours, theirs = (torch.load(path / "last.pt", weights_only=True) for path in (run, straight[0]))
+    for part in ("model", "random"):
+        assert_same(ours[part], theirs[part])
+    assert_same(ours["optimizer"]["state"], theirs["optimizer"]["state"])
+    assert load_checkpoint(run / "best.pt").weights_sha256 == load_checkpoint(straight[0] / "best.pt").weights_sha256
+
+
+def assert_same(one, other):
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    else:
+        assert one == other
+
+
+def test_lines_beyond_the_resumed_step_are_dropped(straight, recipe, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight[0], run)
+    with (run / "log.jsonl").open("a") as file:
+        file.write('{"step": 7, "kind": "train"}\n{"step": 8, "ki')
+    fit(recipe, run, resume=True)
+    assert log_lines(run) == log_lines(straight[0])
+
+
+def test_a_run_folder_that_exists_is_refused(straight, recipe):
+    before = (straight[0] / "last.pt").read_bytes()
+    with pytest.raises(OutputExistsError, match="exists already"):
+        fit(recipe, straight[0])
+    assert (straight[0] / "last.pt").read_bytes() == before
+
+
+def test_resuming_another_recipe_names_what_differs(straight, settings):
+    other = Recipe.model_validate({**settings, "steps": 7, "optim": {**settings["optim"], "lr": 0.5}})
+    with pytest.raises(ConfigError, match=r"optim\.lr, steps"):
+        fit(other, straight[0], resume=True)
+
+
+def test_resuming_nothing(recipe, tmp_path):
+    with pytest.raises(UsageError, match=r"holds no last\.pt"):
+        fit(recipe, tmp_path / "absent", resume=True)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def test_a_damaged_last_pt_is_refused(straight, recipe, tmp_path, damage):
+    run = tmp_path / "run"
+    shutil.copytree(straight[0], run)
+    whole = (run / "last.pt").read_bytes()
+    (run / "last.pt").write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    with pytest.raises(CheckpointError, match="cannot be resumed from"):
+        fit(recipe, run, resume=True)
+
+
+def test_an_unreadable_clip_is_skipped_and_counted(settings, demo, tmp_path, capsys):
+    lines = [json.loads(line) for line in (demo / "data.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["video"] = str(demo / line["video"])
+    (tmp_path / "broken.mp4").write_bytes(b"x" * 100)
+    lines.append({"video": "broken.mp4", "captions": ["a broken clip"], "split": "train"})
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(map(json.dumps, lines)))
+    changed = {**settings, "steps": 2, "data": {"spec": str(data)}}
+    result = fit(Recipe.model_validate(changed), tmp_path / "run")
+    assert result.skipped == 1
+    assert capsys.readouterr().err.count("broken.mp4") == 1
+    assert all(
+        math.isfinite(value) for line in log_lines(tmp_path / "run") for value in line.values() if value != "val"
+    )
+    assert (tmp_path / ".frames").is_dir()
+
+
+def test_divergence_is_an_error_not_nan(settings, tmp_path):
+    wild = {**settings, "optim": {"lr": 1e30, "clip_lr": 1e30, "warmup": 0.0}}
+    with pytest.raises(VtrError, match=r"diverged; lower optim\.lr"):
+        fit(Recipe.model_validate(wild), tmp_path / "run")
+
+
+def test_a_group_metric_needs_groups(settings, demo, tmp_path):
+    lines = [json.loads(line) for line in (demo / "data.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["video"] = str(demo / line["video"])
+        if line["split"] == "val":
+            line.pop("group")
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(ConfigError, match="needs groups"):
+        fit(Recipe.model_validate({**settings, "data": {"spec": str(tmp_path)}}), tmp_path / "run")
+
+
+def test_an_absent_device_is_refused(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="torch sees none"):
+        fit(Recipe.model_validate({**settings, "device": "cuda"}), tmp_path / "run")
+
+
+def test_distinct_frames_change_nothing_but_the_work(recipe):
+    model = build_model(recipe.model).eval()
+    frames = torch.from_numpy(np.random.default_rng(0).integers(256, size=(3, 12, 32, 32, 3), dtype=np.uint8))
+    frames[1], frames[2, 5:] = frames[0].flip(0), 0
+    device = torch.device("cpu")
+    seen = []
+    original = model.video.encode_frames
+    model.video.encode_frames = lambda given: seen.append(given.shape) or original(given)  # type: ignore[method-assign]
+    with torch.inference_mode():
+        found, expected = encode_distinct_frames(model, frames, device), encode_frames(model, frames, device)
+    assert seen[0][:2] == (1, 18)  # 12 + 5 + one black
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
