@@ -16,6 +16,8 @@ install: $(STAMP)
 $(STAMP): pyproject.toml runtime/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e 'runtime[cpu]' -e '.[dev]'
+	@# pip compiles one file after the other; templates inside some packages are no Python and are passed over.
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
 demo: $(STAMP)

@@ -17,6 +17,7 @@ import click
 import numpy as np
 import onnxruntime
 import torch
+
 from vtr_export.graph.check import random_ids
 from vtr_export.graph.fold import fold_text_tower
 from vtr_export.graph.trace import trace_text

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from vtr_runtime.model import Model
-
     from vtr_export.model.retrieval import RetrievalModel
+    from vtr_runtime.model import Model
 
 ROOT = Path(__file__).parent.parent
 

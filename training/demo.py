@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from vtr_runtime.console import table
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+
 from vtr_runtime.console import SingleCli, echo_json, json_option, note, table
 
 from .plan import ExportPlan

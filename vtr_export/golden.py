@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from vtr_runtime.golden import GOLDEN_SCHEMA, exact_times, frame_digests
 from vtr_runtime.manifest import FrameSpec
 from vtr_runtime.tensor_file import save_tensors

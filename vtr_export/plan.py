@@ -42,7 +42,9 @@ class ExportPlan:
         if self.checkpoint is not None and not self.checkpoint.is_file():
             raise UsageError(f"{self.checkpoint} does not exist; give the best.pt that vtr-train fit wrote")
         if self.eval_data is not None and not Path(self.eval_data).exists():
-            raise UsageError(f"--eval-data {self.eval_data} does not exist; give a .jsonl file or a folder with data.jsonl")
+            raise UsageError(
+                f"--eval-data {self.eval_data} does not exist; give a .jsonl file or a folder with data.jsonl"
+            )
         check_output(self.output, overwrite=self.overwrite)
 
     @property

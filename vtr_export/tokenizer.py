@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+
 from vtr_runtime.manifest import TextSpec
 from vtr_runtime.publish import staged_file
 from vtr_runtime.text import END, START, Cleaning

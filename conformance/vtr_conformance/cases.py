@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+
 from vtr_runtime.bundle import GOLDEN, Bundle
 from vtr_runtime.errors import BundleError
 from vtr_runtime.golden import GOLDEN_SCHEMA

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+
 from vtr_runtime.console import Cli, echo_json, json_option, note
 
 

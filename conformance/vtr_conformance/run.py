@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vtr_runtime.bundle import open_bundle
 from vtr_runtime.errors import UsageError, VtrError
 from vtr_runtime.metrics import retrieval

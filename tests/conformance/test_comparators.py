@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from vtr_conformance.comparators import compare, compare_exact, compare_max_abs, compare_ranking, compare_relative
 
 A = np.array([[0.6, 0.8], [1.0, 0.0]])

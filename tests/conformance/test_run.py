@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+
 from vtr_conformance.cases import Case, read_cases
 from vtr_conformance.cli import main
 from vtr_conformance.hosts import RuntimeHost

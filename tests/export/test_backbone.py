@@ -8,11 +8,11 @@ import open_clip
 import pytest
 import torch
 from torch import Tensor, nn
-from vtr_runtime.errors import CheckpointError
 
 from vtr_export.model import BackboneConfig
 from vtr_export.model.attention import Attention, causal_mask, key_mask, unit
 from vtr_export.model.backbone import TextTransformer, build_image_tower, load_open_clip_state_dict
+from vtr_runtime.errors import CheckpointError
 
 START, END = 49406, 49407
 

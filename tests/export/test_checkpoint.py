@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from vtr_runtime.errors import CheckpointError, OutputExistsError, StorageError
 
 from vtr_export.model import (
     AlignmentConfig,
@@ -25,6 +24,7 @@ from vtr_export.model import (
     save_checkpoint,
     weights_sha256,
 )
+from vtr_runtime.errors import CheckpointError, OutputExistsError, StorageError
 
 TINY: dict[str, Any] = {
     "embed_dim": 32,

@@ -11,8 +11,6 @@ from typing import Any
 
 import open_clip
 import pytest
-from vtr_runtime.errors import ConfigError
-from vtr_runtime.manifest import OPENAI_MEAN
 
 import vtr_export.model
 from vtr_export.model import (
@@ -23,6 +21,8 @@ from vtr_export.model import (
     parse_model_config,
     supported_open_clip_names,
 )
+from vtr_runtime.errors import ConfigError
+from vtr_runtime.manifest import OPENAI_MEAN
 
 TINY: dict[str, Any] = {
     "embed_dim": 64,

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from vtr_runtime.bundle import open_bundle
-from vtr_runtime.errors import GateError, VtrError
 
 from vtr_export import ExportPlan, export, gates
 from vtr_export.cli import main
 from vtr_export.model.checkpoint import load_checkpoint
+from vtr_runtime.bundle import open_bundle
+from vtr_runtime.errors import GateError, VtrError
 
 
 def vtr_export(*arguments: object) -> Result:
@@ -132,6 +132,7 @@ def test_stock_clip_from_a_weights_file(good_clips: list[Path], tmp_path: Path) 
     """open_clip's own model of our small size, saved as a file, exported without training and held to open_clip."""
     import numpy as np
     import open_clip
+
     from vtr_runtime import load
 
     config = {

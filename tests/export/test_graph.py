@@ -10,14 +10,14 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
-from vtr_runtime.bundle import open_bundle
-from vtr_runtime.errors import GateError
 
 from vtr_export.graph import trace as trace_module
 from vtr_export.graph.check import compare_with_torch, describe_graph, random_ids
 from vtr_export.graph.fold import fold_text_tower
 from vtr_export.graph.trace import TracedGraph, trace_text
 from vtr_export.model.checkpoint import Checkpoint, load_checkpoint
+from vtr_runtime.bundle import open_bundle
+from vtr_runtime.errors import GateError
 
 
 @pytest.fixture(scope="module")

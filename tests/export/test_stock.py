@@ -11,9 +11,9 @@ import open_clip.pretrained
 import pytest
 import torch
 from safetensors.torch import save_file
-from vtr_runtime.errors import CheckpointError, ConfigError
 
 from vtr_export.model import AlignmentConfig, TemporalConfig, from_open_clip
+from vtr_runtime.errors import CheckpointError, ConfigError
 
 TINY: dict[str, Any] = {
     "embed_dim": 32,

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as Bpe
-from vtr_runtime.manifest import TextSpec
-from vtr_runtime.text import Cleaning, Tokenizer, clean
 
 from vtr_export.tokenizer import write_tokenizer
+from vtr_runtime.manifest import TextSpec
+from vtr_runtime.text import Cleaning, Tokenizer, clean
 
 ROOT = Path(__file__).parent.parent.parent
 ANNOTATIONS = ROOT.parent / "shared" / "data" / "annotations.tar.xz"

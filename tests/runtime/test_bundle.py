@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from vtr_runtime.bundle import open_bundle
 from vtr_runtime.errors import BundleError
 

@@ -57,9 +57,8 @@ def test_help_answers_in_half_a_second(program: str, command: str) -> None:
 
 
 def test_the_public_names_are_there() -> None:
-    import vtr_runtime
-
     import vtr_export
+    import vtr_runtime
 
     for package in (vtr_runtime, vtr_export):
         assert package.__all__ == sorted(package.__all__)

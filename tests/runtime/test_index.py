@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from vtr_runtime import index as index_module
 from vtr_runtime.embeddings import EmbeddingTable, read_embeddings, write_embeddings
 from vtr_runtime.errors import DataError, SpaceError

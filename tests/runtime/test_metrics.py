@@ -4,6 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+
 from vtr_runtime.errors import DataError
 from vtr_runtime.metrics import direction, ranks, retrieval
 

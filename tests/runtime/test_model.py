@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from vtr_runtime import Clip, Model, load
 from vtr_runtime.backends import onnx_runtime
 from vtr_runtime.errors import BackendError, MediaError, TextError, UsageError

@@ -5,6 +5,7 @@ import pytest
 from open_clip.transform import image_transform
 from PIL import Image
 from torchvision.transforms import Compose, Normalize, ToTensor
+
 from vtr_runtime import pixels
 from vtr_runtime.errors import MediaError, UsageError
 from vtr_runtime.pixels import resize_crop

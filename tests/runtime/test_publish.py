@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from vtr_runtime.errors import OutputExistsError, StorageError
 from vtr_runtime.publish import check_output, staged_file, staged_folder, storage_errors
 

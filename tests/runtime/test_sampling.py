@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from vtr_runtime.errors import UsageError
 from vtr_runtime.sampling import uniform_times
 

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from vtr_export.tokenizer import write_tokenizer
 from vtr_runtime.errors import BundleError, ConfigError, TextError
 from vtr_runtime.manifest import TextSpec
 from vtr_runtime.text import CLEANING_STEPS, MAX_CHARACTERS, MAX_ROUNDS, Cleaning, Tokenizer, clean, validate_ids
-
-from vtr_export.tokenizer import write_tokenizer
 
 DATA = Path(__file__).parent.parent / "data"
 HARD = [json.loads(line) for line in (DATA / "hard_strings.jsonl").read_text().splitlines()]

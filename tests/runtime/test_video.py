@@ -20,6 +20,7 @@ from av.filter import Graph
 from numpy.typing import NDArray
 from open_clip.transform import image_transform
 from PIL import Image
+
 from vtr_runtime import video
 from vtr_runtime.errors import MediaError, UsageError
 from vtr_runtime.manifest import FrameSpec

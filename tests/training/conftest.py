@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from vtr_training.demo.plan import DemoSize
 from vtr_training.demo.write import write_demo_data
 from vtr_training.recipe import Recipe

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from vtr_runtime.errors import ConfigError
 from vtr_training.data.batches import BatchPlan
 from vtr_training.data.jsonl import Clip

@@ -1,4 +1,5 @@
 import pytest
+
 from vtr_runtime.errors import ConfigError
 from vtr_training.demo.captions import COLOURS, KINDS, MOTIONS, SHAPES, Cell, caption
 from vtr_training.demo.plan import DemoSize, plan_scenes
@@ -20,7 +21,7 @@ def test_no_cell_is_in_two_splits_or_parts():
 
 def test_sizes_and_groups():
     clips = {split: sum(len(scene.clips) for scene in of(split)) for split in ("train", "val", "test")}
-    assert clips == {"train": 5000, "val": 96, "test": 184}
+    assert clips == {"train": 3200, "val": 96, "test": 184}
     assert {len(scene.clips) for scene in of("test")} == {1, 4}
     for scene in SCENES:
         members = [clip.member for clip in scene.clips]

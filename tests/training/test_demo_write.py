@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+
 from vtr_runtime.errors import OutputExistsError
 from vtr_runtime.manifest import FrameSpec
 from vtr_runtime.video import read_frames

@@ -2,6 +2,7 @@ import os
 
 import numpy as np
 import pytest
+
 from vtr_runtime.errors import MediaError, StorageError
 from vtr_runtime.manifest import FrameSpec
 from vtr_runtime.video import read_frames

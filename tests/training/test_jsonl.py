@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from vtr_runtime.errors import DataError
 from vtr_training.data.jsonl import Clip, read_clips
 

@@ -9,13 +9,13 @@ import signal
 import numpy as np
 import pytest
 import torch
+
+from vtr_export.model.checkpoint import load_checkpoint
 from vtr_runtime.errors import CheckpointError, ConfigError, OutputExistsError, UsageError, VtrError
 from vtr_training import loop
 from vtr_training.loop import build_model, fit
 from vtr_training.recipe import Recipe
 from vtr_training.step import encode_distinct_frames, encode_frames
-
-from vtr_export.model.checkpoint import load_checkpoint
 
 
 def log_lines(run):
@@ -46,7 +46,7 @@ def interrupt_after(monkeypatch, steps):
 def test_what_a_run_leaves(straight, recipe):
     run, result = straight
     assert {path.name for path in run.iterdir()} == {
-        "best.pt", "last.pt", "log.jsonl", "recipe.json", "tb", "tokenizer.json",
+        "best.pt", "last.pt", "log.jsonl", "recipe.json", "tb",
     }  # fmt: skip
     assert any((run / "tb").iterdir())
     assert Recipe.model_validate_json((run / "recipe.json").read_text()) == recipe
@@ -66,9 +66,10 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_that_was_never_stopped(
     straight, recipe, tmp_path, monkeypatch, stopped_after
 ):
     run = tmp_path / "run"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         interrupt_after(patch, stopped_after)
-        fit(recipe, run)
+        with pytest.raises(KeyboardInterrupt):
+            fit(recipe, run)
     state = torch.load(run / "last.pt", weights_only=True)
     assert state["progress"]["step"] == stopped_after
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -169,6 +170,20 @@ def test_a_group_metric_needs_groups(settings, demo, tmp_path):
     (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(ConfigError, match="needs groups"):
         fit(Recipe.model_validate({**settings, "data": {"spec": str(tmp_path)}}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # nothing begun
+
+
+def test_resuming_on_other_data_is_refused(settings, demo, tmp_path):
+    data = tmp_path / "data.jsonl"
+    lines = [json.loads(line) for line in (demo / "data.jsonl").read_text().splitlines()]
+    lines = [{**line, "video": str(demo / line["video"])} for line in lines]
+    data.write_text("\n".join(map(json.dumps, lines)))
+    recipe = Recipe.model_validate({**settings, "steps": 2, "data": {**settings["data"], "spec": str(data)}})
+    fit(recipe, tmp_path / "run")
+    lines[0]["captions"] = ["something else"]
+    data.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(ConfigError, match=r"is not what .*run was begun with"):
+        fit(recipe, tmp_path / "run", resume=True)
 
 
 def test_an_absent_device_is_refused(settings, tmp_path, monkeypatch):

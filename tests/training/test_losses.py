@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from vtr_training.losses import bsl, info_nce, same_rows
 
 

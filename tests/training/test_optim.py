@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from vtr_training.loop import build_model
 from vtr_training.optim import build_optimizer, rate_factor, set_rate
 

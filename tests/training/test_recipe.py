@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from vtr_runtime.errors import ConfigError
 from vtr_training.recipe import Recipe, read_recipe
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import tomli_w
+
 from vtr_training import loop
 from vtr_training.cli import main
 

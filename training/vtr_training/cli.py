@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from vtr_runtime.console import Cli, echo_json, json_option, table
 
 FOLDER = click.Path(path_type=Path)
@@ -28,7 +29,7 @@ def main() -> None:
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same bytes."
 )
 @click.option(
-    "--clips", type=click.IntRange(min=4), default=5000, show_default=True, help="Training clips; a multiple of 4."
+    "--clips", type=click.IntRange(min=4), default=3200, show_default=True, help="Training clips; a multiple of 4."
 )
 @click.option("--overwrite", is_flag=True, help="Replace DIR once the new one is complete.")
 @json_option

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from vtr_runtime.errors import MediaError
-from vtr_runtime.text import Tokenizer
 
 from vtr_export.model.checkpoint import load_checkpoint
 from vtr_export.model.config import ModelConfig
 from vtr_export.model.retrieval import RetrievalModel
 from vtr_export.tokenizer import write_tokenizer
+from vtr_runtime.errors import MediaError
+from vtr_runtime.text import Tokenizer
 
 from .data.frame_cache import read_all
 from .data.jsonl import Clip
@@ -64,9 +64,7 @@ def embed_with_checkpoint(path: Path, clips: Sequence[Clip]) -> EmbeddedSplit:
     video = embed_videos(model, batches(), device)
     _refuse_nothing(kept, unreadable)
     captions, owners = caption_rows(kept)
-    with TemporaryDirectory() as scratch:
-        tokenizer = load_tokenizer(Path(scratch) / "tokenizer.json", model.config)
-    text = embed_ids(model, tokenizer.encode(captions), TEXT_BATCH, device)
+    text = embed_ids(model, make_tokenizer(model.config).encode(captions), TEXT_BATCH, device)
     return EmbeddedSplit(tuple(kept), video, text, owners, tuple(unreadable))
 
 
@@ -86,11 +84,12 @@ def embed_with_bundle(path: Path, clips: Sequence[Clip]) -> EmbeddedSplit:
     return EmbeddedSplit(kept, np.stack(rows), model.encode_texts(captions), owners, unreadable)
 
 
-def load_tokenizer(path: Path, config: ModelConfig) -> Tokenizer:
-    """The model's tokenizer; its file is written unless it is there."""
-    if not path.is_file():
+def make_tokenizer(config: ModelConfig) -> Tokenizer:
+    """The model's tokenizer, the one that its bundle will hold."""
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / "tokenizer.json"
         write_tokenizer(path, context_length=config.text.context_length, cleaning=config.text.cleaning)
-    return Tokenizer.from_file(path, config.text)
+        return Tokenizer.from_file(path, config.text)
 
 
 def embed_videos(

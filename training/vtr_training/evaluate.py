@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vtr_runtime.errors import ConfigError
 from vtr_runtime.metrics import Retrieval, ranks, retrieval
 

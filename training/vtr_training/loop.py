@@ -6,25 +6,26 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+
+from vtr_export.model.checkpoint import save_checkpoint
+from vtr_export.model.config import ModelConfig
+from vtr_export.model.retrieval import RetrievalModel
+from vtr_export.model.stock import from_open_clip
 from vtr_runtime.console import note, progress
 from vtr_runtime.errors import ConfigError, UsageError
 from vtr_runtime.publish import check_output, storage_errors
 
-from vtr_export.model.checkpoint import save_checkpoint
-from vtr_export.model.retrieval import RetrievalModel
-from vtr_export.model.stock import from_open_clip
-
 from .data.batches import BatchPlan
 from .data.split import Split, load_split
-from .embed import embed_ids, embed_videos, load_tokenizer, spans
-from .evaluate import Evaluation, evaluate_embeddings
+from .embed import embed_ids, embed_videos, make_tokenizer, spans
+from .evaluate import evaluate_embeddings
 from .optim import build_optimizer, rate_factor, set_rate
 from .recipe import ModelSettings, Recipe
 from .run_log import RunLog
@@ -54,29 +55,22 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
 
     On SIGINT the step is finished, last.pt is saved and KeyboardInterrupt raised. `resume` goes on from last.pt; on the
     CPU the result is bit for bit that of a run that was never stopped."""
-    open_run(run, recipe, resume=resume)
+    check_run(run, recipe, resume=resume)
     device = choose_device(recipe.device)
     seed_everything(recipe.seed)
     model = build_model(recipe.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, recipe.optim)
-    tokenizer = load_tokenizer(run / "tokenizer.json", model.config)
-    train, val = (
-        load_split(recipe.data.spec, name, model.config.frames, tokenizer, cache=recipe.data.cache)
-        for name in (recipe.data.train, recipe.data.val)
-    )
-    if recipe.validation.metric == "t2v_r1+group_r1" and not any(clip.group for clip in val.frames.clips):
-        raise ConfigError("validation.metric 't2v_r1+group_r1' needs groups and the split has none; set it to rsum")
-    groups_from = recipe.batches.groups_from
-    plan = BatchPlan(
-        train.frames.clips,
-        size=recipe.batches.size,
-        seed=recipe.seed,
-        groups_from=None if groups_from is None else round(groups_from * recipe.steps),
-    )
-    state = load_state(run / "last.pt", model, optimizer) if resume else Progress()
-    log = RunLog(run, step=state.step)
+    train, val = load_splits(recipe, model.config)
+    plan = plan_batches(recipe, train)
+    state = load_state(run / "last.pt", model, optimizer) if resume else begin_run(run, recipe, train)
+    if state.data != train.fingerprint:
+        raise ConfigError(f"{recipe.data.spec} is not what {run} was begun with; start again with another -o")
     model.train()
-    with interruptible() as interrupted, progress("training", recipe.steps) as bar:
+    with (
+        closing(RunLog(run, step=state.step)) as log,
+        interruptible() as interrupted,
+        progress("training", recipe.steps) as bar,
+    ):
         bar.advance(state.step)
         while state.step < recipe.steps:
             began = time.perf_counter()
@@ -88,19 +82,23 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
             if state.step % LOG_EVERY == 0:
                 log.add(state.step, "train", loss=loss, grad_norm=norm, rate=rate, seconds=state.seconds)
             if state.step % recipe.validation.every == 0 or state.step == recipe.steps:
-                _validate(model, val, recipe, device, state, log, run)
+                validate(model, val, recipe, device, state, log, run)
                 save_state(run / "last.pt", model, optimizer, state)
-            bar.advance(note=f"loss {loss:.3f} best {state.best:.3f}")
+            bar.advance(note=f"loss {loss:.3f}" + (f", best {state.best:.3f}" if state.best_step else ""))
             if interrupted():
                 save_state(run / "last.pt", model, optimizer, state)
-                log.close()
                 note(f"stopped after step {state.step}; go on with the same command and --resume")
                 raise KeyboardInterrupt
-    log.close()
-    skipped = len(train.frames.unreadable) + len(val.frames.unreadable)
-    per_step = state.seconds / state.step
-    metric = recipe.validation.metric
-    return FitResult(run, run / "best.pt", state.best_step, state.best, metric, state.step, per_step, skipped)
+    return FitResult(
+        run=run,
+        best=run / "best.pt",
+        best_step=state.best_step,
+        best_value=state.best,
+        metric=recipe.validation.metric,
+        steps=state.step,
+        seconds_per_step=state.seconds / state.step,
+        skipped=len(train.frames.unreadable) + len(val.frames.unreadable),
+    )
 
 
 def build_model(settings: ModelSettings) -> RetrievalModel:
@@ -114,21 +112,44 @@ def build_model(settings: ModelSettings) -> RetrievalModel:
     )
 
 
-def open_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Make the folder of a new run, or check that it holds a run of this recipe that can go on."""
-    resolved = recipe.model_dump(mode="json")
+def load_splits(recipe: Recipe, config: ModelConfig) -> tuple[Split, Split]:
+    """What is trained on, and what chooses best.pt."""
+    data, tokenizer = recipe.data, make_tokenizer(config)
+    train, val = (
+        load_split(data.spec, name, config.frames, tokenizer, cache=data.cache) for name in (data.train, data.val)
+    )
+    if "group_r1" in recipe.validation.metric and not any(clip.group for clip in val.frames.clips):
+        metric = recipe.validation.metric
+        raise ConfigError(f"validation.metric {metric!r} needs groups and split {data.val!r} has none; set it to rsum")
+    return train, val
+
+
+def plan_batches(recipe: Recipe, train: Split) -> BatchPlan:
+    share = recipe.batches.groups_from
+    groups_from = None if share is None else round(share * recipe.steps)
+    return BatchPlan(train.frames.clips, size=recipe.batches.size, seed=recipe.seed, groups_from=groups_from)
+
+
+def check_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Refuse a folder that is there already; to resume, one that holds no run of this recipe."""
     if not resume:
         check_output(run)
-        with storage_errors(run):
-            run.mkdir()
-            (run / "recipe.json").write_text(json.dumps(resolved, indent=2) + "\n", encoding="utf-8")
         return
     if not (run / "last.pt").is_file():
         raise UsageError(f"{run} holds no last.pt to resume from; remove it and run the command without --resume")
     before = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-    changed = sorted(_changed_keys(before, resolved))
+    changed = sorted(_changed_keys(before, recipe.model_dump(mode="json")))
     if changed:
         raise ConfigError(f"{run} was begun with another recipe ({', '.join(changed)}); resume with the same one")
+
+
+def begin_run(run: Path, recipe: Recipe, train: Split) -> Progress:
+    """Make the folder, once everything that the run needs is at hand."""
+    with storage_errors(run):
+        run.mkdir()
+        text = json.dumps(recipe.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+        (run / "recipe.json").write_text(text, encoding="utf-8")
+    return Progress(data=train.fingerprint)
 
 
 def _changed_keys(before: Any, now: Any, key: str = "") -> Iterator[str]:
@@ -162,20 +183,14 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def validate(model: RetrievalModel, split: Split, batch: int, device: torch.device) -> Evaluation:
-    """Embed a split and rank it."""
-    frames = split.frames
-    video = embed_videos(
-        model, ((frames.pixels[rows], frames.mask[rows]) for rows in spans(len(frames.clips), batch)), device
-    )
-    return evaluate_embeddings(frames.clips, video, embed_ids(model, split.ids, batch, device), split.owners)
-
-
-def _validate(
+def validate(
     model: RetrievalModel, split: Split, recipe: Recipe, device: torch.device, state: Progress, log: RunLog, run: Path
 ) -> None:
-    """Validate and keep the model in best.pt if it is the best so far."""
-    found = validate(model, split, recipe.validation.batch, device)
+    """Embed and rank a split, and keep the model in best.pt if it is the best so far."""
+    frames, size = split.frames, recipe.validation.batch
+    batches = ((frames.pixels[rows], frames.mask[rows]) for rows in spans(len(frames.clips), size))
+    video, text = embed_videos(model, batches, device), embed_ids(model, split.ids, size, device)
+    found = evaluate_embeddings(frames.clips, video, text, split.owners)
     value = found.value(recipe.validation.metric)
     log.add(state.step, "val", value=value, **found.summary())
     if value > state.best:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import tomllib
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from vtr_runtime.errors import ConfigError
 
 from vtr_export.model.config import AlignmentConfig, TemporalConfig
+from vtr_runtime.errors import ConfigError
 
 
 class Section(BaseModel):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
+
 from vtr_runtime.errors import CheckpointError
 from vtr_runtime.publish import staged_file
 
@@ -20,6 +21,7 @@ from vtr_runtime.publish import staged_file
 class Progress:
     """How far a run is."""
 
+    data: str = ""  # fingerprint of the training split
     step: int = 0  # steps done
     best: float = float("-inf")  # validation metric of best.pt
     best_step: int = 0
@@ -34,8 +36,9 @@ def save_state(path: Path, model: nn.Module, optimizer: Optimizer, progress: Pro
         "random": random_state(),
         "progress": asdict(progress),
     }
-    with staged_file(path) as staged:
-        torch.save(state, staged)
+    # Through a file object: torch's own writer hides a full disk behind a RuntimeError.
+    with staged_file(path) as staged, staged.open("wb") as file:
+        torch.save(state, file)
 
 
 def load_state(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import AdamW
-from vtr_runtime.errors import VtrError
-from vtr_runtime.text import Tokenizer
 
 from vtr_export.model.retrieval import RetrievalModel
+from vtr_runtime.errors import VtrError
+from vtr_runtime.text import Tokenizer
 
 from .data.batches import Batch
 from .data.split import Split

@@ -11,6 +11,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
+
 from vtr_runtime.errors import GateError
 from vtr_runtime.manifest import FrameSpec, GraphSpec, TensorSpec, TextSpec
 

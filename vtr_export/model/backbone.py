@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from vtr_runtime.errors import CheckpointError
 
 from .attention import Transformer, attend, causal_mask

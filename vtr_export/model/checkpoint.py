@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from vtr_runtime.errors import CheckpointError, ConfigError
 from vtr_runtime.publish import check_output, staged_file
 

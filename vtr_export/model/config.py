@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic import model_validator as validates
+
 from vtr_runtime.errors import ConfigError
 from vtr_runtime.manifest import OPENAI_MEAN, OPENAI_STD, FrameSpec, Record, TextSpec
 

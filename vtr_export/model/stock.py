@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from vtr_runtime.errors import CheckpointError, ConfigError
 
 from .backbone import load_open_clip_state_dict

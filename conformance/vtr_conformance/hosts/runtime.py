@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vtr_runtime.errors import MediaError
 from vtr_runtime.golden import exact_times, frame_digests
 from vtr_runtime.model import Clip, Model

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from vtr_export.model.checkpoint import load_checkpoint
 from vtr_runtime.bundle import TOKENIZER, Bundle
 from vtr_runtime.errors import CheckpointError
 from vtr_runtime.text import Tokenizer
 from vtr_runtime.video import read_frames
-
-from vtr_export.model.checkpoint import load_checkpoint
 
 from ..cases import Case
 from .base import Arrays, scores

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vtr_runtime.errors import ConfigError
 
 from .jsonl import Clip

@@ -6,22 +6,21 @@ never stale: what changed is decoded anew under another name."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from vtr_runtime.console import note, progress
 from vtr_runtime.errors import MediaError, StorageError, VtrError
 from vtr_runtime.manifest import FrameSpec, fingerprint
 from vtr_runtime.publish import staged_folder
 from vtr_runtime.video import Frames, read_frames
 
+from ..pool import count_cores, open_pool
 from .jsonl import Clip
 
 CACHE_VERSION = 1  # raise when frames are read in another way
@@ -71,13 +70,8 @@ def _key(clips: Sequence[Clip], spec: FrameSpec) -> str:
 
 def read_all(clips: Sequence[Clip], spec: FrameSpec) -> Iterator[Frames | str]:
     """Read the frames of each clip, in order, in a pool of processes; one sentence instead where that fails."""
-    workers = len(os.sched_getaffinity(0))
-    # spawn: a forked child of a process with threads can hang
-    with (
-        ProcessPoolExecutor(workers, get_context("spawn")) as pool,
-        progress("decoding", len(clips)) as bar,
-    ):
-        chunk = 64 * workers  # bounded, or frames would pile up in memory
+    chunk = 64 * count_cores()  # bounded, or frames would pile up in memory
+    with open_pool() as pool, progress("decoding", len(clips)) as bar:
         for start in range(0, len(clips), chunk):
             for frames in pool.map(partial(_read, spec=spec), clips[start : start + chunk], chunksize=8):
                 yield frames

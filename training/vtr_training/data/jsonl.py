@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
 from vtr_runtime.errors import DataError
 
 DATA_FILE = "data.jsonl"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from vtr_runtime.manifest import FrameSpec
+
+from vtr_runtime.manifest import FrameSpec, fingerprint
 from vtr_runtime.text import Tokenizer
 
 from .frame_cache import CachedFrames, cached_frames
@@ -23,6 +24,12 @@ class Split:
     frames: CachedFrames
     ids: NDArray[np.int32]  # [captions, L] zero-padded
     owners: NDArray[np.int64]  # [captions] the clip that each belongs to
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with what is trained on: which clips, in which order, and their captions."""
+        clips = [[str(clip.video), clip.start, clip.end, clip.group, clip.captions] for clip in self.frames.clips]
+        return fingerprint(clips)
 
     @cached_property
     def first_captions(self) -> NDArray[np.int64]:

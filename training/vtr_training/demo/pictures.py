@@ -121,10 +121,14 @@ def _between(start: float, end: float, steps: Plane) -> Plane:
 
 
 def _background(rng: np.random.Generator) -> Plane:
-    """Smooth grey patches with a little tint [SIZE, SIZE, 3]."""
+    """Smooth grey patches [SIZE, SIZE, 3] under a light: brighter to the top, warmer to the left.
+
+    So a place is known by what is around it, as in a real scene, and not only by how far the picture's edge is."""
     grid = int(rng.integers(4, 12))
-    patches = rng.uniform(-28, 28, (grid, grid)) + rng.uniform(85, 165)
+    patches = rng.uniform(-20, 20, (grid, grid)) + rng.uniform(100, 150)
     at = np.linspace(0, grid - 1, SIZE)
     weights = np.maximum(0, 1 - abs(at[:, None] - np.arange(grid)))  # linear interpolation
-    tint = rng.uniform(-6, 6, 3)
-    return (weights @ patches @ weights.T)[..., None] + tint
+    fall = np.linspace(1, -1, SIZE)
+    grey = weights @ patches @ weights.T + rng.uniform(30, 45) * fall[:, None]
+    warmth = rng.uniform(18, 28) * fall[:, None] * np.array([1, 0, -1])
+    return np.asarray(grey[..., None] + warmth)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+
 from vtr_runtime.errors import ConfigError
 
 from .captions import COLOURS, KINDS, MEMBER_NAMES, MEMBERS, SHAPES, Cell, captions
@@ -19,7 +20,7 @@ TRAIN_CAPTIONS = 4  # phrasings per training clip; the other splits have one
 class DemoSize:
     """How many clips; groups are of four. No cell (colour, shape, kind) is in more than one split or part."""
 
-    train_clips: int = 5000
+    train_clips: int = 3200
     val_groups: int = 24
     test_groups: int = 40
     test_plain: int = 24

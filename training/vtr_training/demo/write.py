@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+
 from vtr_runtime.console import progress
 from vtr_runtime.publish import staged_folder
 
+from ..pool import open_pool
 from .clips import HOLD, RATE, write_members
 from .pictures import PICTURES, SIZE, render
 from .plan import GROUP, DemoSize, PlannedScene, plan_scenes
@@ -64,12 +63,7 @@ def write_demo_data(folder: Path, *, size: DemoSize, seed: int, overwrite: bool 
 
 
 def _write_clips(folder: Path, scenes: list[PlannedScene], seed: int) -> None:
-    workers = min(len(os.sched_getaffinity(0)), 8)
-    # spawn: a forked child of a process with threads can hang
-    with (
-        ProcessPoolExecutor(workers, get_context("spawn")) as pool,
-        progress("clips", sum(len(scene.clips) for scene in scenes)) as bar,
-    ):
+    with open_pool() as pool, progress("clips", sum(len(scene.clips) for scene in scenes)) as bar:
         for written in pool.map(partial(_write_scene, folder, seed), scenes, chunksize=16):
             bar.advance(written)
 

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from vtr_runtime.errors import MediaError
+from vtr_training.data.jsonl import Clip, read_clips
+from vtr_training.embed import embed_with_bundle, embed_with_checkpoint, spans
+
+
+def test_spans_cover_everything_once():
+    assert [list(range(10))[span] for span in spans(10, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert list(spans(0, 4)) == []
+
+
+def test_a_bundle_and_its_checkpoint_embed_alike(small_checkpoint, small_bundle, demo, tmp_path):
+    absent = Clip(tmp_path / "absent.mp4", ("nobody sees this",), "test")
+    part = read_clips(demo, "test")[0]
+    clips = [*read_clips(demo, "test")[:5], absent, Clip(part.video, ("the end", "the last second"), "test", start=1.0)]
+    ours, theirs = embed_with_checkpoint(small_checkpoint, clips), embed_with_bundle(small_bundle, clips)
+    assert ours.clips == theirs.clips == (*clips[:5], clips[6])
+    assert ours.owners.tolist() == theirs.owners.tolist() == [0, 1, 2, 3, 4, 5, 5]
+    np.testing.assert_allclose(ours.video, theirs.video, atol=1e-5)
+    np.testing.assert_allclose(ours.text, theirs.text, atol=1e-5)
+    for found in (ours, theirs):
+        assert len(found.unreadable) == 1
+        assert "absent.mp4" in found.unreadable[0]
+
+
+@pytest.mark.parametrize("embed", [embed_with_bundle, embed_with_checkpoint])
+def test_nothing_readable(embed, small_checkpoint, small_bundle, tmp_path):
+    model = small_bundle if embed is embed_with_bundle else small_checkpoint
+    with pytest.raises(MediaError, match="none of the 1 clips can be read"):
+        embed(model, [Clip(tmp_path / "absent.mp4", ("x",), "test")])
