@@ -43,7 +43,7 @@ class ExportPlan:
             raise UsageError(f"{self.checkpoint} does not exist; give the best.pt that vtr-train fit wrote")
         if self.eval_data is not None and not Path(self.eval_data).exists():
             raise UsageError(
-                f"--eval-data {self.eval_data} does not exist; give a .jsonl file or a folder with data.jsonl"
+                f"--eval-data {self.eval_data} does not exist; give a .jsonl file or its folder"
             )
         check_output(self.output, overwrite=self.overwrite)
 
