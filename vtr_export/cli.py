@@ -69,13 +69,11 @@ def main(
     result = export(plan, say=note)
     if as_json:
         graphs = [vars(graph) for graph in result.graphs]
-        echo_json(
-            {"output": str(output), "space": result.manifest.space, "graphs": graphs, "gates": result.verdict.text}
-        )
+        echo_json({"output": str(output), "space": result.manifest.space, "graphs": graphs, "gates": result.verdict})
         return
     rows = [(g.file, f"{g.megabytes:.1f}", "fp32", g.nodes, f"{g.difference:.2g}") for g in result.graphs]
     table(f"{output} in {result.seconds:.0f} s", ("graph", "MB", "precision", "nodes", "max difference"), rows)
-    click.echo(f"gates: {result.verdict.text}")
+    click.echo(f"gates: {result.verdict}")
     click.echo(f"next: vtr-runtime embed {output} VIDEOS... -o videos.parquet")
 
 

@@ -14,7 +14,7 @@ from vtr_runtime.publish import staged_folder
 from vtr_runtime.text import Tokenizer
 
 from .bundle_writer import library_versions, write_manifest, write_readme
-from .gates import Verdict, run_gates
+from .gates import run_gates
 from .golden import write_golden
 from .graph.check import compare_with_torch, count_nodes, describe_graph
 from .graph.fold import fold_text_tower
@@ -40,7 +40,7 @@ class ExportResult:
     output: Path
     manifest: Manifest
     graphs: tuple[GraphResult, ...]
-    verdict: Verdict
+    verdict: str
     seconds: float
 
 
@@ -92,9 +92,9 @@ def export(plan: ExportPlan, *, say: Callable[[str], None] = lambda _: None) -> 
         )
         step(6, "gates: conformance in a process of its own")
         failed = plan.output.with_name(plan.output.name + ".failed")
-        verdict = run_gates(folder, path, data=plan.eval_data, failed=failed)
+        verdict = run_gates(folder, path, data=plan.eval_data, failed=failed, say=say)
         step(7, f"publish {plan.output}")
-        write_readme(folder, manifest, verdict.text)
+        write_readme(folder, manifest, verdict)
         results = tuple(_result(graph, worst) for graph, worst in zip((video, text), differences, strict=True))
     return ExportResult(plan.output, manifest, results, verdict, time.monotonic() - start)
 

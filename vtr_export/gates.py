@@ -6,45 +6,38 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vtr_runtime.errors import GateError, VtrError
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """What conformance said of a bundle; `report` is its JSON."""
-
-    text: str
-    report: dict[str, Any]
-
-    def worst(self, stage: str) -> float | None:
-        """The largest difference measured in a stage."""
-        found = [
-            float(result["measured"])
-            for result in self.report["results"]
-            if result["stage"] == stage and result["measured"] is not None
-        ]
-        return max(found, default=None)
+NOT_MET = GateError.exit_status
 
 
-def run_gates(bundle: Path, checkpoint: Path, *, data: str | None, failed: Path) -> Verdict:
-    """Run conformance on a finished bundle that is not published yet. GateError leaves the report in `failed`.
+def run_gates(
+    bundle: Path, checkpoint: Path, *, data: str | None, failed: Path, say: Callable[[str], None] = lambda _: None
+) -> str:
+    """Run conformance on a finished bundle that is not published yet; `say` is told its table. Returns the verdict.
 
-    A child process, because the memory that engines and PyTorch take comes back only with the process."""
+    GateError when a gate is not met: the report then lies in `failed`. A child process, because the memory that engines
+    and PyTorch take comes back only with the process."""
     reports = bundle / "reports"
     command = [sys.executable, "-m", "vtr_conformance", "run", str(bundle), "--ckpt", str(checkpoint)]
-    command += ["--report", str(reports), "--json", *(["--data", data] if data else [])]
+    command += ["--report", str(reports), *(["--data", data] if data else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        report = json.loads(done.stdout)
-    except ValueError:
+    if done.returncode not in (0, NOT_MET):
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise VtrError(f"conformance ended with status {done.returncode} before it could judge: {last}") from None
-    if not report["passed"]:
+        raise VtrError(f"conformance ended with status {done.returncode} before it could judge: {last}")
+    say(done.stdout.rstrip())
+    verdict = _verdict(reports)
+    if done.returncode == NOT_MET:
         shutil.rmtree(failed, ignore_errors=True)
         shutil.copytree(reports, failed)
-        raise GateError(f"{report['verdict']}; nothing was published, the report lies at {failed}/")
-    return Verdict(report["verdict"], report)
+        raise GateError(f"{verdict}; nothing was published, the report lies at {failed}/")
+    return verdict
+
+
+def _verdict(reports: Path) -> str:
+    """The last line of the report says it in words."""
+    last = (reports / "conformance.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    return str(json.loads(last)["verdict"])

@@ -42,9 +42,7 @@ class ExportPlan:
         if self.checkpoint is not None and not self.checkpoint.is_file():
             raise UsageError(f"{self.checkpoint} does not exist; give the best.pt that vtr-train fit wrote")
         if self.eval_data is not None and not Path(self.eval_data).exists():
-            raise UsageError(
-                f"--eval-data {self.eval_data} does not exist; give a .jsonl file or its folder"
-            )
+            raise UsageError(f"--eval-data {self.eval_data} does not exist; give a .jsonl file or its folder")
         check_output(self.output, overwrite=self.overwrite)
 
     @property

@@ -83,11 +83,12 @@ def _strict(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write `conformance.jsonl`, a line a result."""
+    """Write `conformance.jsonl`: a line a result, then a line a split that was ranked, then the verdict."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "conformance.jsonl"
     lines: list[dict[str, Any]] = [_strict(asdict(result)) for result in report.results]
     lines += [{"schema": SCHEMA, "retrieval": asdict(entry)} for entry in report.retrieval]
+    lines.append({"schema": SCHEMA, "passed": report.passed, "verdict": report.verdict})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
 

@@ -105,7 +105,8 @@ def test_the_command_ends_with_3_and_says_where(
     assert "FAILED ids" in done.stdout
     assert "first stage that moved: ids" in done.stdout
     lines = [json.loads(line) for line in (tmp_path / "report" / "conformance.jsonl").read_text().splitlines()]
-    assert [line["status"] for line in lines if line["stage"] == "ids"] == ["fail"]
+    assert [line["status"] for line in lines if line.get("stage") == "ids"] == ["fail"]
+    assert lines[-1]["verdict"].startswith("first stage that moved: ids")
     assert set(lines[0]) >= {
         "schema",
         "host",

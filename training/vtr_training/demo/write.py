@@ -20,7 +20,8 @@ from .plan import GROUP, DemoSize, PlannedScene, plan_scenes
 README = """\
 A generated data set for text-video retrieval: {train} training, {val} validation and {test} test clips (seed {seed}).
 
-A coloured shape over a grey textured background moves, changes its size or fades. Each clip is an H.264 mp4 of
+A coloured shape over a grey textured background (brighter to the top, warmer to the left) moves, changes its size or
+fades. Each clip is an H.264 mp4 of
 {size} x {size} pixels, {frames} frames at {rate} per second, and shows {pictures} pictures.
 The four clips of a group (field "group") hold exactly the same pictures in another order: for instance to the right,
 to the left, right then left, left then right. A model that does not see order cannot tell them apart: within a group
