@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -118,7 +119,7 @@ def find_videos(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
             continue
         for file in sorted(item for item in path.rglob("*") if item.is_file()):
             (videos if file.suffix.lower() in VIDEO_SUFFIXES else skipped).append(file)
-    return videos, skipped
+    return list(dict.fromkeys(videos)), skipped  # a file that is named twice is embedded once
 
 
 @main.command()
@@ -174,7 +175,7 @@ def search(
         return
     for text, hits in zip(texts, found, strict=True):
         rows = [(rank, f"{hit.score:.4f}", hit.path, _span(hit)) for rank, hit in enumerate(hits, 1)]
-        table(f"“{text}”", ("", "score", "clip", "seconds"), rows)
+        table(f"“{shorten(text, 100, placeholder=' …')}”", ("", "score", "clip", "seconds"), rows)
     if sheet is not None:
         note(f"pictures: {sheet}")
 

@@ -114,6 +114,6 @@ def test_folders_are_searched_in_a_fixed_order(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     for name in ("b/2.mp4", "b/1.MOV", "a.webm", "x.txt"):
         (tmp_path / name).write_bytes(b"")
-    videos, skipped = find_videos([tmp_path / "x.txt", tmp_path])
+    videos, skipped = find_videos([tmp_path / "x.txt", tmp_path, tmp_path / "a.webm"])
     assert [str(path.relative_to(tmp_path)) for path in videos] == ["x.txt", "a.webm", "b/1.MOV", "b/2.mp4"]
     assert [path.name for path in skipped] == ["x.txt"]
