@@ -41,10 +41,11 @@ class Retrieval:
     split: str
     videos: int
     texts: int
+    unreadable: int  # clips that were left out
     recall: dict[str, float]
     reference_recall: dict[str, float]
-    identical: int = 0  # queries whose whole ranking is the reference's, ties aside
-    meaningful: bool = True  # the reference retrieves at all: R@1 at least 5 times chance
+    identical: int  # queries whose whole ranking is the reference's, ties aside
+    meaningful: bool  # the reference retrieves at all: R@1 at least 5 times chance
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def print_report(report: Report, title: str) -> None:
     table(title, ("stage", "host", "cases", "result", "measured", "limit", "unit"), rows)
     for entry in report.retrieval:
         names = list(entry.recall)
-        columns = (f"{entry.split}: {entry.texts} texts, {entry.videos} videos", *names, "same ranking, ties aside")
+        what = f"{entry.split}: {entry.texts} texts, {entry.videos} videos, {entry.unreadable} unreadable"
+        columns = (what, *names, "same ranking, ties aside")
         same = f"{entry.identical} of {entry.texts}"
         rows_r: list[Sequence[object]] = [
             ("pytorch", *[f"{entry.reference_recall[name]:.1f}" for name in names], ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def run(
         raise UsageError("--data compares the ranking with PyTorch's and needs the checkpoint; add --ckpt best.pt")
     opened = open_bundle(bundle)
     cases = read_cases(opened)
-    hosts: list[Host] = [RuntimeHost(load(bundle, backend)) for backend in backends]
+    hosts = [RuntimeHost(load(bundle, backend)) for backend in backends]
     reference: Host | None = None
     if checkpoint is not None:
         from .hosts.torch import TorchHost
@@ -51,8 +51,8 @@ def run(
         # Training reads frames and words through the runtime: before the model PyTorch has nothing of its own.
         results += [answer_case(reference, case) for case in cases if case.arrays is not None]
     summaries: list[Retrieval] = []
-    if data is not None and reference is not None:
-        ranked, summaries = compare_rankings(reference, hosts, data, split)
+    if data is not None and checkpoint is not None:
+        ranked, summaries = compare_rankings(checkpoint, hosts, data, split)
         results += ranked
     return Report(tuple(results), tuple(summaries))
 
@@ -71,33 +71,33 @@ def answer_case(host: Host, case: Case) -> Result:
 
 
 def compare_rankings(
-    reference: Host, hosts: Iterable[Host], data: str, split: str
+    checkpoint: Path, hosts: Iterable[RuntimeHost], data: str, split: str
 ) -> tuple[list[Result], list[Retrieval]]:
-    """Embed a split with the reference and with each host; embeddings and every query's ranking must agree."""
+    """Embed a split with PyTorch and with each host; embeddings and every query's ranking must agree.
+
+    Clips that cannot be read are left out and counted."""
     from vtr_training.data.jsonl import read_clips
-    from vtr_training.data.split import caption_rows
+    from vtr_training.embed import embed_with_checkpoint, embed_with_runtime
 
     clips = read_clips(data, split)
-    videos = [(clip.video, clip.start, clip.end) for clip in clips]
-    texts, owners = caption_rows(clips)
-    relevant = owners[:, None] == np.arange(len(clips))
-    want_videos, want_texts = reference.embed(videos, texts)
-    want = scores(want_texts, want_videos)
+    want = embed_with_checkpoint(checkpoint, clips)
+    relevant = want.owners[:, None] == np.arange(len(want.clips))
+    want_scores = scores(want.text, want.video)
     results, summaries = [], []
     for host in hosts:
-        got_videos, got_texts = host.embed(videos, texts)
-        got = scores(got_texts, got_videos)
-        pairs = {
-            "video_embedding": (want_videos, got_videos),
-            "aligned": (want_texts, got_texts),
-            "ranking": (want, got),
+        got = embed_with_runtime(host.model, clips)
+        got_scores = scores(got.text, got.video)
+        pairs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
+            "video_embedding": (want.video, got.video),
+            "aligned": (want.text, got.text),
+            "ranking": (want_scores, got_scores),
         }
         results += [_judge(host, name, f"{data}:{split}", *pair) for name, pair in pairs.items()]
-        summaries.append(_summary(host, split, want, got, relevant))
+        summaries.append(_summary(host, split, want_scores, got_scores, relevant, len(want.unreadable)))
     return results, summaries
 
 
-def _judge(host: Host, name: str, case: str, want: NDArray[np.float64], got: NDArray[np.float64]) -> Result:
+def _judge(host: Host, name: str, case: str, want: NDArray[Any], got: NDArray[Any]) -> Result:
     stage = BY_NAME[name]
     return _result(host, name, case, compare(stage.comparator, {name: want}, {name: got}, stage.limit))
 
@@ -109,13 +109,29 @@ def _result(host: Host, stage: str, case: str, found: Comparison) -> Result:
 
 
 def _summary(
-    host: Host, split: str, want: NDArray[np.float64], got: NDArray[np.float64], relevant: NDArray[np.bool_]
+    host: Host,
+    split: str,
+    want: NDArray[np.float64],
+    got: NDArray[np.float64],
+    relevant: NDArray[np.bool_],
+    unreadable: int,
 ) -> Retrieval:
     recall, reference = _recall(got, relevant), _recall(want, relevant)
     same = largest_swaps(want, got) <= RANKING_TIE
     meaningful = reference["R@1"] >= MEANINGFUL_TIMES_CHANCE * 100 / want.shape[1]
     texts, videos = want.shape
-    return Retrieval(host.name, host.backend, split, videos, texts, recall, reference, int(same.sum()), meaningful)
+    return Retrieval(
+        host=host.name,
+        backend=host.backend,
+        split=split,
+        videos=videos,
+        texts=texts,
+        unreadable=unreadable,
+        recall=recall,
+        reference_recall=reference,
+        identical=int(same.sum()),
+        meaningful=meaningful,
+    )
 
 
 def _recall(scores: NDArray[np.float64], relevant: NDArray[np.bool_]) -> dict[str, float]:

@@ -146,11 +146,13 @@ def test_a_whole_split_ranks_alike(
         {"video": str(clip), "captions": [f"this is {clip.name}", f"a clip called {clip.name}"], "split": "test"}
         for clip in good_clips
     ]
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    lines.append({"video": "empty.mp4", "captions": ["nothing"], "split": "test"})
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = run(small_bundle, checkpoint=small_checkpoint, data=str(tmp_path))
     assert report.passed
     [found] = report.retrieval
-    assert (found.videos, found.texts, found.identical) == (3, 6, 6)
+    assert (found.videos, found.texts, found.unreadable, found.identical) == (3, 6, 1, 6)
     assert found.recall == found.reference_recall
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from vtr_runtime.text import Tokenizer
 from .data.frame_cache import read_all
 from .data.jsonl import Clip
 from .data.split import caption_rows
+
+if TYPE_CHECKING:
+    from vtr_runtime import Model
 
 VIDEO_BATCH = 32
 TEXT_BATCH = 64
@@ -71,9 +75,14 @@ def embed_with_checkpoint(path: Path, clips: Sequence[Clip]) -> EmbeddedSplit:
 def embed_with_bundle(path: Path, clips: Sequence[Clip]) -> EmbeddedSplit:
     """Embed through `vtr_runtime`, as a host does. Unreadable clips are left out and listed."""
     from vtr_runtime import load
+
+    return embed_with_runtime(load(path), clips)
+
+
+def embed_with_runtime(model: Model, clips: Sequence[Clip]) -> EmbeddedSplit:
+    """The same with a bundle that is loaded already, on whatever backend."""
     from vtr_runtime.model import Clip as Part
 
-    model = load(path)
     parts = (Part(clip.video, clip.start, clip.end) for clip in clips)
     done = list(zip(clips, model.embed_clips(parts), strict=True))
     kept = tuple(clip for clip, found in done if found.embedding is not None)

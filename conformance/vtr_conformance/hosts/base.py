@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,10 +18,6 @@ class Host(Protocol):
 
     def answer(self, case: Case) -> Arrays | str:
         """The outputs of a case's stage, or in words why this host does not have the stage."""
-        ...
-
-    def embed(self, videos: Sequence[tuple[Path, float | None, float | None]], texts: Sequence[str]) -> tuple[Any, Any]:
-        """Embed a whole split: float32 [N, D] and float32 [M, D], unit length."""
         ...
 
 

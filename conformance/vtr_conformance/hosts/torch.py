@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vtr_export.model.checkpoint import load_checkpoint
-from vtr_runtime.bundle import TOKENIZER, Bundle
+from vtr_runtime.bundle import Bundle
 from vtr_runtime.errors import CheckpointError
-from vtr_runtime.text import Tokenizer
-from vtr_runtime.video import read_frames
 
 from ..cases import Case
 from .base import Arrays, scores
-
-BATCH = 16
 
 
 class TorchHost:
@@ -35,8 +28,6 @@ class TorchHost:
                 f"{checkpoint} is not the checkpoint that {bundle.folder} was exported from; give that one"
             )
         self._model = loaded.model.eval()
-        self._spec = bundle.manifest.frames
-        self._tokenizer = Tokenizer.from_file(bundle.file(TOKENIZER), bundle.manifest.text)
 
     def answer(self, case: Case) -> Arrays | str:
         arrays = case.arrays
@@ -56,19 +47,6 @@ class TorchHost:
     def _text(self, arrays: Arrays) -> Arrays:
         with torch.inference_mode():
             return _numpy(self._model.text.stages(torch.from_numpy(arrays["input_ids"])))
-
-    def embed(
-        self, videos: Sequence[tuple[Path, float | None, float | None]], texts: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        video_rows, text_rows = [], []
-        for start in range(0, len(videos), BATCH):
-            read = [read_frames(path, self._spec, start=s, end=e) for path, s, e in videos[start : start + BATCH]]
-            batch = {"frames": np.stack([f.pixels for f in read]), "frame_mask": np.stack([f.mask for f in read])}
-            video_rows.append(self._video(batch)["video_embedding"])
-        for start in range(0, len(texts), BATCH):
-            ids = self._tokenizer.encode(texts[start : start + BATCH])
-            text_rows.append(self._text({"input_ids": ids})["aligned"])
-        return np.concatenate(video_rows), np.concatenate(text_rows)
 
 
 def _numpy(stages: dict[str, Any]) -> Arrays:
