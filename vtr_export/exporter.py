@@ -80,7 +80,7 @@ def export(plan: ExportPlan, *, say: Callable[[str], None] = lambda _: None) -> 
         golden = write_golden(model, tokenizer, folder / "golden", made_by=made_by)
         core = [TOKENIZER, *(f"golden/{name}" for name in golden)]
         for graph in (video, text):
-            core += [file.name for file in (graph.path, graph.external_data) if file is not None]
+            core += [file.name for file in graph.files]
         manifest = write_manifest(
             folder,
             config=config,
@@ -110,6 +110,5 @@ def _load(plan: ExportPlan, scratch: Path) -> tuple[Path, Checkpoint]:
 
 
 def _result(graph: TracedGraph, difference: float) -> GraphResult:
-    files = [file for file in (graph.path, graph.external_data) if file is not None]
-    size = sum(file.stat().st_size for file in files) / 1e6
+    size = sum(file.stat().st_size for file in graph.files) / 1e6
     return GraphResult(graph.path.name, size, count_nodes(graph.path), difference)

@@ -49,7 +49,7 @@ class ExportPlan:
     def settings(self) -> dict[str, object]:
         """What the manifest keeps of the plan: no paths, they mean nothing elsewhere."""
         return {
-            "source": "checkpoint" if self.checkpoint else f"open_clip {self.open_clip}",
+            "source": "checkpoint" if self.checkpoint else "open_clip",
             "targets": list(self.targets),
             "debug_outputs": self.debug_outputs,
             "opset": self.opset,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vtr_runtime.backends import open_backend
 from vtr_runtime.bundle import open_bundle
 from vtr_runtime.errors import UsageError, VtrError
 from vtr_runtime.metrics import retrieval
-from vtr_runtime.model import load
+from vtr_runtime.model import Model
 
 from .cases import Case, read_cases
 from .comparators import Comparison, compare, largest_swaps
@@ -20,6 +21,9 @@ from .hosts import Host, RuntimeHost
 from .hosts.base import scores
 from .report import Report, Result, Retrieval, Status
 from .stages import BY_NAME, RANKING_TIE, stage_of
+
+if TYPE_CHECKING:
+    from .hosts.torch import TorchHost
 
 # A ranking says something about an export only where the model itself retrieves.
 MEANINGFUL_TIMES_CHANCE = 5
@@ -40,8 +44,8 @@ def run(
         raise UsageError("--data compares the ranking with PyTorch's and needs the checkpoint; add --ckpt best.pt")
     opened = open_bundle(bundle)
     cases = read_cases(opened)
-    hosts = [RuntimeHost(load(bundle, backend)) for backend in backends]
-    reference: Host | None = None
+    hosts = [RuntimeHost(Model(opened, *open_backend(opened, backend))) for backend in backends]
+    reference: TorchHost | None = None
     if checkpoint is not None:
         from .hosts.torch import TorchHost
 
@@ -51,8 +55,8 @@ def run(
         # Training reads frames and words through the runtime: before the model PyTorch has nothing of its own.
         results += [answer_case(reference, case) for case in cases if case.arrays is not None]
     summaries: list[Retrieval] = []
-    if data is not None and checkpoint is not None:
-        ranked, summaries = compare_rankings(checkpoint, hosts, data, split)
+    if data is not None and reference is not None:
+        ranked, summaries = compare_rankings(reference, hosts, data, split)
         results += ranked
     return Report(tuple(results), tuple(summaries))
 
@@ -71,16 +75,16 @@ def answer_case(host: Host, case: Case) -> Result:
 
 
 def compare_rankings(
-    checkpoint: Path, hosts: Iterable[RuntimeHost], data: str, split: str
+    reference: TorchHost, hosts: Iterable[RuntimeHost], data: str, split: str
 ) -> tuple[list[Result], list[Retrieval]]:
     """Embed a split with PyTorch and with each host; embeddings and every query's ranking must agree.
 
     Clips that cannot be read are left out and counted."""
     from vtr_training.data.jsonl import read_clips
-    from vtr_training.embed import embed_with_checkpoint, embed_with_runtime
+    from vtr_training.embed import embed_with_runtime, embed_with_torch
 
     clips = read_clips(data, split)
-    want = embed_with_checkpoint(checkpoint, clips)
+    want = embed_with_torch(reference.model, clips)
     relevant = want.owners[:, None] == np.arange(len(want.clips))
     want_scores = scores(want.text, want.video)
     results, summaries = [], []

@@ -29,10 +29,8 @@ class Bundle:
         return self.folder / name
 
 
-def open_bundle(folder: Path, *, verify: bool = True) -> Bundle:
-    """Open a bundle and compare every core file with its size and sha256.
-
-    `verify=False` skips the hashes only (sizes and paths are checked): for a caller that has just verified them."""
+def open_bundle(folder: Path) -> Bundle:
+    """Open a bundle and compare every core file with its size and sha256."""
     folder = Path(folder)
     if not folder.is_dir():
         raise BundleError(f"{folder} is not a folder; give the folder that vtr-export wrote with -o")
@@ -49,7 +47,7 @@ def open_bundle(folder: Path, *, verify: bool = True) -> Bundle:
             raise BundleError(f"{folder}: {name} is missing; {AGAIN}")
         if file.stat().st_size != entry.size:
             raise BundleError(f"{folder}: {name} has {file.stat().st_size} bytes, not {entry.size}; {AGAIN}")
-        if verify and file_sha256(file) != entry.sha256:
+        if file_sha256(file) != entry.sha256:
             raise BundleError(f"{folder}: {name} is damaged, its sha256 is not the manifest's; {AGAIN}")
     _check_graph_files(manifest, folder)
     return Bundle(folder, manifest)

@@ -6,13 +6,11 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
 from .errors import VtrError
-
-Item = TypeVar("Item")
 
 
 class _ExitStatuses(click.Command):
@@ -129,11 +127,3 @@ class Progress:
         of = f"/{self._total}" if self._total is not None else ""
         seconds = self._clock() - self._start
         note(f"{self._label}: {self._done}{of} in {seconds:.0f} s {note_text}".rstrip())
-
-
-def track(items: Sequence[Item], label: str) -> Iterator[Item]:
-    """Iterate with a progress bar."""
-    with progress(label, len(items)) as bar:
-        for item in items:
-            yield item
-            bar.advance()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -58,14 +58,10 @@ def fingerprint(value: Any) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return _digest(stream)
-
-
-def _digest(stream: BinaryIO) -> str:
     digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -127,10 +123,6 @@ class Manifest(Record):
     versions: dict[str, str] = Field(description="libraries that made the bundle")
     exporter: dict[str, Any] = Field(description="the exporter's settings")
     files: dict[str, FileEntry] = Field(description="every core file but the manifest itself")
-
-    @property
-    def has_frame_embeddings(self) -> bool:
-        return any(output.name == "frame_embeddings" for output in self.graphs.video.outputs)
 
     def check_fingerprints(self) -> None:
         """Raise BundleError when `space` or `variant` is not what the manifest's own entries give."""

@@ -137,7 +137,7 @@ def to_rgb(frame: VideoFrame) -> Rgb:
                 width=frame.width,
                 height=frame.height,
                 format=pixel_format,
-                time_base=frame.time_base or Fraction(1, 25),
+                time_base=frame.time_base or _ANY_TIME_BASE,
             ),
             graph.add("scale", options),
             graph.add("format", "rgba" if has_alpha else "rgb24"),

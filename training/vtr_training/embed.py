@@ -47,7 +47,12 @@ class EmbeddedSplit:
 def embed_with_checkpoint(path: Path, clips: Sequence[Clip]) -> EmbeddedSplit:
     """Embed with PyTorch, on cuda where there is one. Unreadable clips are left out and listed."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_checkpoint(path).model.to(device)
+    return embed_with_torch(load_checkpoint(path).model.to(device), clips)
+
+
+def embed_with_torch(model: RetrievalModel, clips: Sequence[Clip]) -> EmbeddedSplit:
+    """The same with a model that is loaded already, on the device where it is."""
+    device = model.logit_scale.device
     kept: list[Clip] = []
     unreadable: list[str] = []
 

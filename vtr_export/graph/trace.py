@@ -36,6 +36,10 @@ class TracedGraph:
     output_names: tuple[str, ...]
     dynamic_axes: dict[str, dict[int, str]]
 
+    @property
+    def files(self) -> list[Path]:
+        return [file for file in (self.path, self.external_data) if file is not None]
+
 
 class _Stages(nn.Module):
     """Gives `embedding` and, when asked, the inner stages as further outputs."""

@@ -27,7 +27,7 @@ class TorchHost:
             raise CheckpointError(
                 f"{checkpoint} is not the checkpoint that {bundle.folder} was exported from; give that one"
             )
-        self._model = loaded.model.eval()
+        self.model = loaded.model.eval()
 
     def answer(self, case: Case) -> Arrays | str:
         arrays = case.arrays
@@ -42,11 +42,11 @@ class TorchHost:
     def _video(self, arrays: Arrays) -> Arrays:
         frames, mask = torch.from_numpy(arrays["frames"]), torch.from_numpy(arrays["frame_mask"])
         with torch.inference_mode():
-            return _numpy(self._model.video.stages(frames, mask))
+            return _numpy(self.model.video.stages(frames, mask))
 
     def _text(self, arrays: Arrays) -> Arrays:
         with torch.inference_mode():
-            return _numpy(self._model.text.stages(torch.from_numpy(arrays["input_ids"])))
+            return _numpy(self.model.text.stages(torch.from_numpy(arrays["input_ids"])))
 
 
 def _numpy(stages: dict[str, Any]) -> Arrays:
