@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .config import AlignmentConfig as AlignmentConfig
     from .config import BackboneConfig as BackboneConfig
     from .config import ModelConfig as ModelConfig
+    from .config import RerankConfig as RerankConfig
     from .config import TemporalConfig as TemporalConfig
     from .config import TextConfig as TextConfig
     from .config import VisionConfig as VisionConfig
@@ -30,6 +31,7 @@ _HOMES = {
     "BackboneConfig": "config",
     "Checkpoint": "checkpoint",
     "ModelConfig": "config",
+    "RerankConfig": "config",
     "RetrievalModel": "retrieval",
     "TemporalConfig": "config",
     "TextConfig": "config",

@@ -25,6 +25,11 @@ def unit(x: Tensor) -> Tensor:
     return x / norm.clamp_min(1e-12)
 
 
+def keep(x: Tensor, valid: Tensor) -> Tensor:
+    """x [..., D] where `valid` [...] is true, zero elsewhere, even where x is not finite."""
+    return torch.where(valid.unsqueeze(-1), x, 0.0)
+
+
 def key_mask(valid: Tensor, dtype: torch.dtype) -> Tensor:
     """bool [B, L], true where a token may be seen -> the additive mask [B, 1, 1, L]."""
     return (1.0 - valid.to(dtype))[:, None, None, :] * MASKED

@@ -149,14 +149,36 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def forward(self, input_ids: Tensor) -> Tensor:
+        return self.project(self._at_end(self.hidden(input_ids), input_ids))
+
+    def with_words(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The same beside the projection of every token [B, L, D]."""
+        tokens = self.project(self.hidden(input_ids))
+        return self._at_end(tokens, input_ids), tokens
+
+    def hidden(self, input_ids: Tensor) -> Tensor:
+        """What the last block gives: [B, L, width]."""
         length = input_ids.shape[1]
         tokens = self.token_embedding(input_ids) + self.positional_embedding[:length]
-        tokens = self.transformer(tokens, self.attn_mask[:length, :length])
+        return self.transformer(tokens, self.attn_mask[:length, :length])  # type: ignore[no-any-return]
+
+    def project(self, hidden: Tensor) -> Tensor:
+        return self.ln_final(hidden) @ self.text_projection  # type: ignore[no-any-return]
+
+    def end_positions(self, input_ids: Tensor) -> Tensor:
+        """int64 [B]: where the first end-of-text token of each row stands."""
         # Found by equality, not as the highest id, and on int32: argmax takes the first of equals, and not every engine
         # has it for int64.
-        end = (input_ids == self.end_id).to(torch.int32).argmax(dim=1)
-        tokens = tokens[torch.arange(input_ids.shape[0], device=end.device), end]
-        return self.ln_final(tokens) @ self.text_projection  # type: ignore[no-any-return]
+        return (input_ids == self.end_id).to(torch.int32).argmax(dim=1)
+
+    def word_mask(self, input_ids: Tensor) -> Tensor:
+        """bool [B, L]: the tokens strictly between start and end; the end token alone where there is none."""
+        end = self.end_positions(input_ids)[:, None]
+        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        return ((place > 0) & (place < end)) | ((place == end) & (end <= 1))
+
+    def _at_end(self, tokens: Tensor, input_ids: Tensor) -> Tensor:
+        return tokens[torch.arange(input_ids.shape[0], device=input_ids.device), self.end_positions(input_ids)]
 
 
 def build_image_tower(config: BackboneConfig) -> VisionTransformer | ModifiedResNet:

@@ -11,14 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import Transformer, key_mask, unit
+from .attention import Transformer, keep, key_mask, unit
 from .backbone import TextTransformer
 from .config import ModelConfig, TemporalConfig
-
-
-def keep(x: Tensor, valid: Tensor) -> Tensor:
-    """x [..., D] where `valid` [...] is true, zero elsewhere, even where x is not finite."""
-    return torch.where(valid.unsqueeze(-1), x, 0.0)
 
 
 def mean_of_frames(frames: Tensor) -> Tensor:
@@ -57,7 +52,7 @@ class ShortTermEncoder(nn.Module):
         super().__init__()
         self.scale = scale
         self.transformer = Transformer(
-            width, config.short_layers, config.heads_for(width), config.mlp_ratio, quick_gelu=quick_gelu
+            width, config.stacks[0], config.heads_for(width), config.mlp_ratio, quick_gelu=quick_gelu
         )
 
     def forward(self, features: Tensor, frame_mask: Tensor, positions: Tensor) -> Tensor:
@@ -99,7 +94,7 @@ class DifferenceTransformer(nn.Module):
         self.short = nn.ModuleList(
             ShortTermEncoder(width, scale, config, quick_gelu=quick_gelu) for scale in config.scales
         )
-        self.long = FrameTransformer(width, config.long_layers, config, positions=positions, quick_gelu=quick_gelu)
+        self.long = FrameTransformer(width, config.stacks[1], config, positions=positions, quick_gelu=quick_gelu)
 
     def forward(self, features: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
         long, frames = self.long(features, frame_mask)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
-from .attention import unit
+from .attention import keep, unit
 from .backbone import TextTransformer
 from .config import ModelConfig
 from .dits import Sampler
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What training and the second stage see of B sentences of L tokens."""
+
+    raw: Tensor  # [B, D] the projection at the end token, as it is: where an alignment head starts
+    embedding: Tensor  # [B, D] aligned, norm 1
+    words: Tensor  # [B, L, D] projections of the words, not aligned, norm 1, zero where masked
+    word_mask: Tensor  # bool [B, L] strictly between start and end; the end token alone where there is no word
 
 
 class TextTower(nn.Module):
@@ -36,3 +48,13 @@ class TextTower(nn.Module):
             text = latents[-1]
         stages["aligned"] = unit(text)
         return stages
+
+    def with_words(self, input_ids: Tensor) -> TextFeatures:
+        """One pass for the sentence and its words."""
+        raw, tokens = self.backbone.with_words(input_ids)
+        mask = self.backbone.word_mask(input_ids)
+        return TextFeatures(raw, self.align(raw), unit(keep(tokens, mask)), mask)
+
+    def align(self, raw: Tensor) -> Tensor:
+        """Projections [B, D] as they are -> embeddings [B, D] of norm 1."""
+        return unit(raw if self.alignment is None else self.alignment(raw))
