@@ -39,17 +39,33 @@ def library_versions() -> dict[str, str]:
 
 
 def sampler_spec(alignment: AlignmentConfig) -> SamplerSpec:
-    """The sampler as hosts are told of it."""
-    if alignment.kind == "none":
+    """The alignment head as hosts are told of it; its kind can be exported (plan.check_model)."""
+    if alignment.kind == "mlp":
+        return SamplerSpec(kind="mlp", tower="text", gap="v-t", start=alignment.start, condition="none")
+    if alignment.kind != "dits":
         return SamplerSpec()
     return SamplerSpec(
-        kind=alignment.kind,
+        kind="dits",
+        tower="video" if alignment.of_video else "text",
+        gap=alignment.gap,
         steps=alignment.steps,
         beta_start=alignment.beta_start,
         beta_end=alignment.beta_end,
-        start=alignment.start,
-        noise=alignment.noise,
+        start="normalised" if alignment.of_video else alignment.start,
+        condition="text" if alignment.conditioned else "none",
+        training_noise=alignment.noise,
+        evaluation_noise=alignment.eval_noise,
     )
+
+
+def left_out(config: ModelConfig) -> list[str]:
+    """A line for each part of a model that PyTorch has and the bundle has not."""
+    lines, noise = [], sampler_spec(config.alignment).noise_left_out
+    if noise:
+        lines.append(f"sampler: exported without the noise of {noise}: an embedding is a function of its input")
+    if config.rerank.kind != "none":
+        lines.append(f"second stage '{config.rerank.kind}': not part of the bundle yet; the two towers are exported")
+    return lines
 
 
 def write_manifest(
@@ -104,12 +120,11 @@ def _entry(path: Path) -> FileEntry:
 def write_readme(folder: Path, manifest: Manifest, verdict: str) -> None:
     """The bundle's own page: what it is, how it was judged, how to use it."""
     temporal, frames = manifest.model["temporal"]["kind"], manifest.frames
-    sampler = manifest.sampler.kind + (f", {manifest.sampler.steps} steps" if manifest.sampler.steps else "")
     (folder / "README.md").write_text(
         f"""# {manifest.name}: a text-video retrieval bundle
 
-Temporal head {temporal}, alignment {sampler}, {frames.count} frames of {frames.size}x{frames.size}, embeddings
-of length {manifest.dim} and unit length, {manifest.precision}. Space `{manifest.space[:16]}`.
+Temporal head {temporal}; alignment: {manifest.sampler.summary}. {frames.count} frames of {frames.size}x{frames.size},
+embeddings of length {manifest.dim} and unit length, {manifest.precision}. Space `{manifest.space[:16]}`.
 
 Conformance: **{verdict}** (`reports/conformance.jsonl`).
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vtr_runtime.errors import UsageError
+from vtr_runtime.errors import ConfigError, UsageError
 from vtr_runtime.publish import check_output
+
+if TYPE_CHECKING:
+    from .model.config import ModelConfig
 
 DEFAULT_OPSET = 18
 TARGETS = ("onnx",)
@@ -54,6 +58,16 @@ class ExportPlan:
             "debug_outputs": self.debug_outputs,
             "opset": self.opset,
         }
+
+
+def check_model(config: ModelConfig) -> None:
+    """Raise ConfigError for a model that is not a function of its inputs, and so has no graph."""
+    kind = config.alignment.kind
+    if config.alignment.random_in_evaluation:
+        raise ConfigError(
+            f"alignment '{kind}' cannot be exported: what it makes of a sentence is drawn at random (it is a control "
+            "of the DITS paper); export a model trained with alignment 'none', 'dits' or 'mlp'"
+        )
 
 
 def _check_targets(targets: Sequence[str]) -> None:

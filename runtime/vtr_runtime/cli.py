@@ -50,7 +50,7 @@ def info(bundle: Path, as_json: bool) -> None:
         ("model", f"{manifest.name}, temporal head {temporal}, embeddings of length {manifest.dim}"),
         ("frames", f"{frames.count} of {frames.size}x{frames.size}, {frames.sampling} over the clip, {frames.resize}"),
         ("text", f"at most {text.context_length} tokens, cleaning {text.cleaning}"),
-        ("sampler", sampler.kind if sampler.kind == "none" else f"{sampler.kind}, {sampler.steps} steps, no noise"),
+        ("sampler", sampler.summary),
         ("precision", f"{manifest.precision}, opset {manifest.opset}"),
         ("space", manifest.space),
         ("variant", manifest.variant),

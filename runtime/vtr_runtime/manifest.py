@@ -88,14 +88,38 @@ class Graphs(Record):
 
 
 class SamplerSpec(Record):
-    """The alignment sampler that is unrolled inside the text graph (DITS, equation 8)."""
+    """The alignment head inside a graph: DITS's sampler (equation 8), its steps unrolled, or a residual MLP."""
 
-    kind: Literal["none", "dits"] = "none"
+    kind: Literal["none", "dits", "mlp"] = "none"
+    tower: Literal["text", "video"] | None = Field(default=None, description="the graph that holds it")
+    gap: Literal["v-t", "t-v"] | None = Field(default=None, description="from text to videos, or from video to texts")
     steps: int = Field(default=0, ge=0, description="T'")
     beta_start: float | None = None
     beta_end: float | None = None
-    start: Literal["raw", "normalised"] | None = None
-    noise: Literal["none"] = "none"
+    start: Literal["raw", "normalised"] | None = Field(default=None, description="the embedding as it is, or of norm 1")
+    condition: Literal["none", "text"] | None = Field(default=None, description="what a step sees beside the latent")
+    noise: Literal["none"] = Field(default="none", description="a graph is a function: it draws nothing")
+    training_noise: Literal["none", "sqrt-beta"] = Field(default="none", description="what training drew")
+    evaluation_noise: Literal["none", "sqrt-beta"] = Field(
+        default="none", description="what PyTorch draws outside training, unless told otherwise"
+    )
+
+    @property
+    def noise_left_out(self) -> str:
+        """Where PyTorch draws noise and the graph does not, in words."""
+        drawn = {"training": self.training_noise, "evaluation": self.evaluation_noise}
+        return " and ".join(where for where, noise in drawn.items() if noise != "none")
+
+    @property
+    def summary(self) -> str:
+        """In words, for a person."""
+        if self.kind == "none":
+            return "none"
+        parts = [f"{self.kind} behind the {self.tower} tower"]
+        if self.kind == "dits":
+            parts += [f"{self.steps} steps", *(["condition text"] if self.condition == "text" else [])]
+            parts += [f"without the noise of {self.noise_left_out}" if self.noise_left_out else "no noise"]
+        return ", ".join(parts)
 
 
 class FileEntry(Record):

@@ -6,7 +6,8 @@ R@K is then the probability that the best relevant item is within the first K. T
 looking the true score up in it, where a tie counts a query twice (CLIP4Clip, metrics.py `compute_metrics`).
 
 Video to text with several captions a video: the rank of its best caption among the captions of other videos. CLIP4Clip
-ranks groups of captions there (each video's best one), which makes R@5 and R@10 easier; R@1 is the same in both."""
+ranks groups of captions there (each video's best one), which makes R@5 and R@10 easier; R@1 is the same in both.
+`retrieval` counts the first way, `group_video_to_text` the second."""
 
 from __future__ import annotations
 
@@ -53,24 +54,45 @@ class Ranks:
 
 
 @dataclass(frozen=True)
-class Direction:
-    """Metrics of one direction. Recalls in percent; MdR and MnR are the median and the mean of the mean ranks."""
+class Figures:
+    """What is reported of one ranking: recalls in percent, median rank and mean rank."""
 
-    queries: int
-    gallery: int
     recall: dict[int, float]  # K -> R@K
     median_rank: float
     mean_rank: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, float]:
         recalls = {f"R@{k}": value for k, value in self.recall.items()}
-        return {
-            "queries": self.queries,
-            "gallery": self.gallery,
-            **recalls,
-            "MdR": self.median_rank,
-            "MnR": self.mean_rank,
-        }
+        return {**recalls, "MdR": self.median_rank, "MnR": self.mean_rank}
+
+
+@dataclass(frozen=True)
+class Direction(Figures):
+    """Metrics of one direction: expected with ties broken at random, and with all ties won and all lost."""
+
+    queries: int
+    gallery: int
+    optimistic: Figures
+    pessimistic: Figures
+
+    def to_json(self) -> dict[str, Any]:
+        sizes = {"queries": self.queries, "gallery": self.gallery}
+        bounds = {"optimistic": self.optimistic.to_json(), "pessimistic": self.pessimistic.to_json()}
+        return {**sizes, **super().to_json(), **bounds}
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """One query: where its best relevant item stands, and the item that is not relevant and scores highest."""
+
+    rank: float  # expected, ties broken at random
+    optimistic_rank: int
+    pessimistic_rank: int
+    item: int
+    score: float
+    wrong: int | None  # None where no candidate is wrong; so are the two after it
+    wrong_score: float | None
+    margin: float | None  # score - wrong_score; negative where the query fails
 
 
 @dataclass(frozen=True)
@@ -119,19 +141,68 @@ def ranks(
 
 def direction(found: Ranks, gallery: int) -> Direction:
     """Summarise the ranks of one direction."""
-    recall = {k: 100 * float(found.found_within(k).mean()) for k in RECALL_AT}
+    expected = {k: 100 * float(found.found_within(k).mean()) for k in RECALL_AT}
     mean = found.mean
-    return Direction(len(mean), gallery, recall, float(np.median(mean)), float(mean.mean()))
+    return Direction(
+        expected,
+        float(np.median(mean)),
+        float(mean.mean()),
+        queries=len(mean),
+        gallery=gallery,
+        optimistic=_figures(found.optimistic),
+        pessimistic=_figures(found.pessimistic),
+    )
 
 
-def retrieval(scores: NDArray[Any], relevant: Relevance, *, tolerance: float = 0.0) -> Retrieval:
-    """Metrics of both directions from scores [texts, videos]; `relevant` as in `ranks`."""
+def retrieval(
+    scores: NDArray[Any], relevant: Relevance, *, backward: NDArray[Any] | None = None, tolerance: float = 0.0
+) -> Retrieval:
+    """Metrics of both directions from scores [texts, videos]; `relevant` as in `ranks`.
+
+    `backward` [videos, texts] scores the way back where it is not the transpose of `scores`, as after a second stage or
+    a post-processing, which treat queries and gallery differently."""
     true = _relevance_matrix(relevant, scores.shape)
     texts, videos = scores.shape
+    back = scores.T if backward is None else backward
     return Retrieval(
         t2v=direction(ranks(scores, true, tolerance=tolerance), videos),
-        v2t=direction(ranks(scores.T, true.T, tolerance=tolerance), texts),
+        v2t=direction(ranks(back, true.T, tolerance=tolerance), texts),
     )
+
+
+def group_video_to_text(scores: NDArray[Any], owners: NDArray[np.int64], *, tolerance: float = 0.0) -> Direction:
+    """Video to text as CLIP4Clip counts it: each video ranks the N groups of captions, each by its best caption.
+
+    scores [texts, videos]; owners [texts]: the video that each text belongs to. Every video needs a text. DataError for
+    owners that do not fit, and as in `ranks`."""
+    texts, videos = scores.shape
+    if owners.shape != (texts,) or not np.array_equal(np.unique(owners), np.arange(videos)):
+        raise DataError(f"owners must give one of the {videos} videos for each of {texts} texts, and leave none out")
+    order = np.argsort(owners, kind="stable")
+    begins = np.searchsorted(owners[order], np.arange(videos))
+    best = np.maximum.reduceat(scores[order], begins, axis=0)
+    return direction(ranks(best.T, np.eye(videos, dtype=np.bool_), tolerance=tolerance), videos)
+
+
+def per_query(scores: NDArray[Any], relevant: Relevance, *, tolerance: float = 0.0) -> list[QueryResult]:
+    """Every query of scores [Q, G] on its own; arguments as in `ranks`. Of equal scores the first item is named."""
+    found = ranks(scores, relevant, tolerance=tolerance)
+    true = _relevance_matrix(relevant, scores.shape)
+    items = np.where(true, scores, -np.inf).argmax(axis=1)
+    wrongs = np.where(true, -np.inf, scores).argmax(axis=1)
+    results = []
+    for query, (item, wrong) in enumerate(zip(items.tolist(), wrongs.tolist(), strict=True)):
+        row, some_wrong = scores[query], not true[query, wrong]
+        bounds = (float(found.mean[query]), int(found.optimistic[query]), int(found.pessimistic[query]))
+        right, best_wrong = float(row[item]), float(row[wrong])
+        against = (wrong, best_wrong, right - best_wrong) if some_wrong else (None, None, None)
+        results.append(QueryResult(*bounds, item, right, *against))
+    return results
+
+
+def _figures(places: NDArray[np.int64]) -> Figures:
+    recall = {k: 100 * float((places <= k).mean()) for k in RECALL_AT}
+    return Figures(recall, float(np.median(places)), float(places.mean()))
 
 
 def _relevance_matrix(relevant: Relevance, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from .manifest import TextSpec
 
 Cleaning = Literal["standard", "open_clip"]
 Ids = npt.NDArray[np.int32]
+Span = tuple[int, int]  # [start, stop) in characters
 
 START = "<start_of_text>"
 END = "<end_of_text>"
@@ -143,6 +145,15 @@ CLEANING_STEPS: dict[Cleaning, tuple[str, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """One caption's tokens, without start and end, not truncated."""
+
+    cleaned: str
+    ids: tuple[int, ...]
+    spans: tuple[Span, ...]  # where each token stands in `cleaned`; the tokens of one character share its span
+
+
 class Tokenizer:
     """Captions to ids for one bundle. Safe to share between threads, to pickle and to fork."""
 
@@ -177,21 +188,34 @@ class Tokenizer:
         ids = np.zeros((len(texts), self.spec.context_length), np.int32)
         for number, text in enumerate(texts):
             try:
-                words = self._word_ids(clean(text, self.spec.cleaning))[: self.spec.context_length - 2]
+                pieces = self._pieces(clean(text, self.spec.cleaning))
             except TextError as error:
                 raise TextError(f"caption {number}: {error}") from error
+            words = [token for _, piece in pieces for token in piece.ids][: self.spec.context_length - 2]
             ids[number, : len(words) + 2] = [self.spec.start_id, *words, self.spec.end_id]
         return ids
 
-    def _word_ids(self, cleaned: str) -> list[int]:
+    def tokens(self, text: str) -> Tokens:
+        """The ids that `encode` puts between start and end, all of them, and where they come from.
+
+        Raises TextError, see `clean`.
+        """
+        cleaned = clean(text, self.spec.cleaning)
+        pieces = list(self._pieces(cleaned))
+        ids = tuple(token for _, piece in pieces for token in piece.ids)
+        spans = tuple((at + start, at + stop) for at, piece in pieces for start, stop in piece.offsets)
+        return Tokens(cleaned, ids, spans)
+
+    def _pieces(self, cleaned: str) -> Iterator[tuple[int, tokenizers.Encoding]]:
+        """Parts of the text, encoded, each with the character at which it begins."""
         # One text at a time: `encode_batch` starts threads, and then every later fork of the process prints a warning.
         if START not in cleaned and END not in cleaned:
-            return self._bpe.encode(cleaned, add_special_tokens=False).ids
+            yield 0, self._bpe.encode(cleaned, add_special_tokens=False)
+            return
         # open_clip reads "<end_of_text>" as a special token only where a word can begin, not in "!<end_of_text>";
         # tokenizers would find it anywhere, so it is given one word at a time.
-        spans = [span for _, span in self._bpe.pre_tokenizer.pre_tokenize_str(cleaned)]
-        words = [self._bpe.encode(cleaned[a:b], add_special_tokens=False).ids for a, b in spans]
-        return [token for word in words for token in word]
+        for _, (start, stop) in self._bpe.pre_tokenizer.pre_tokenize_str(cleaned):
+            yield start, self._bpe.encode(cleaned[start:stop], add_special_tokens=False)
 
     @staticmethod
     def trim(ids: Ids) -> Ids:

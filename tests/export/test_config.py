@@ -195,10 +195,36 @@ def test_settings_without_effect_are_refused_and_not_written() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"temporal": {"kind": "lstm"}}, r"temporal.kind: .*(received 'lstm')"),
+        ({"temporal": {"kind": "gru"}}, r"temporal.kind: .*(received 'gru')"),
         ({"temporal": {"kind": "mstdt", "alpha": 1.5}}, "temporal.alpha: .*less than or equal to 1 .received 1.5"),
         ({"temporal": {"kind": "mstdt", "scales": [3, 3]}}, r"scales \(3, 3\) name one scale twice"),
         ({"temporal": {"kind": "mstdt", "scales": [1]}}, "scales.0: .*greater than or equal to 2"),
+        ({"temporal": {"kind": "mstdt", "variant": "D"}}, "temporal.variant: .*'A', 'B' or 'C' .received 'D'"),
+        (
+            {"temporal": {"kind": "mstdt", "variant": "C", "short_layers": 2}},
+            "temporal: short_layers has no effect in variant C, whose one stack has long_layers",
+        ),
+        (
+            {"temporal": {"kind": "mstdt", "difference": "none", "merge": "interleave"}},
+            "temporal: merge 'interleave' has nothing to merge with difference 'none'",
+        ),
+        (
+            {"temporal": {"kind": "mstdt", "merge": "projection", "gate_init": 0.5}},
+            "temporal: gate_init has no effect on merge 'projection'",
+        ),
+        (
+            {"temporal": {"kind": "mstdt", "stride": 4}},
+            "temporal: stride 4 would leave frames out of subsets of 3; lower it",
+        ),
+        (
+            {"temporal": {"kind": "mstdt", "alpha": 1.0, "alpha_learned": True}},
+            "temporal: alpha 1.0 cannot be learned",
+        ),
+        (
+            {"temporal": {"kind": "mstdt", "tail": "drop", "scales": [3, 9], "init": "random"}},
+            "temporal.tail 'drop' leaves none of 8 frames at scale 9; set it to 'pad'",
+        ),
+        ({"temporal": {"kind": "mstdt", "variant": "B", "long_layers": 3}}, r"needs 3 of .*init to 'random'"),
         ({"temporal": {"kind": "mstdt", "heads": 7}}, "temporal.heads 7 does not divide embed_dim 64"),
         ({"temporal": {"kind": "mstdt", "heads": 2}}, r"\(64, 1, 256\), but the head needs 1 of \(64, 2, 256\)"),
         ({"temporal": {"kind": "transformer"}}, r"from 2 text blocks .* head needs 4 of .*init to 'random'"),
@@ -234,11 +260,50 @@ def test_text_layers_are_copied_only_between_equal_widths() -> None:
 
 def test_the_defaults_are_the_papers() -> None:
     temporal, alignment = TemporalConfig(kind="mstdt"), AlignmentConfig(kind="dits")
-    assert (temporal.scales, temporal.alpha, temporal.short_layers, temporal.long_layers) == ((3, 4, 6), 0.5, 1, 1)
+    assert (temporal.variant, temporal.scales, temporal.alpha, temporal.stacks) == ("A", (3, 4, 6), 0.5, (1, 1))
+    assert (temporal.difference, temporal.merge, temporal.tail, temporal.pool) == ("guide", "add", "pad", "mean")
+    assert (temporal.normalise, temporal.short_residual, temporal.alpha_learned) == (True, False, False)
     assert (alignment.steps, alignment.beta_start, alignment.beta_end) == (10, 0.1, 0.99)
     assert (alignment.blocks, alignment.heads, alignment.mlp_ratio) == (4, 16, 4.0)
     assert (alignment.start, alignment.noise) == ("raw", "none")
     assert TemporalConfig(kind="transformer").layers == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "stacks"),
+    [
+        ({}, (1, 1)),
+        ({"variant": "B"}, (2, 2)),
+        ({"variant": "C"}, (4, 4)),
+        ({"variant": "B", "short_layers": 1, "long_layers": 3}, (1, 3)),
+        ({"short_layers": 3}, (3, 1)),
+        ({"variant": "C", "long_layers": 2}, (2, 2)),
+    ],
+)
+def test_a_variant_says_how_deep_its_stacks_are(settings: dict[str, Any], stacks: tuple[int, int]) -> None:
+    config = TemporalConfig(kind="mstdt", **settings)
+    assert config.stacks == stacks
+    assert config.depth == max(stacks)
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("mean", {"heads": 2}),
+        ("lstm", {"layers": 1}),
+        ("lstm", {"init": "text"}),
+        ("lstm", {"position_init": "normal"}),
+        ("transformer", {"variant": "A"}),
+        ("transformer", {"alpha_learned": False}),
+        ("transformer", {"stride": 1}),
+        ("mstdt", {"layers": 4}),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_by_name(kind: str, setting: dict[str, Any]) -> None:
+    [name] = setting
+    with pytest.raises(ConfigError, match=f"temporal: {name} has no effect on kind '{kind}'; leave it out"):
+        parse_model_config(tiny_model(temporal={"kind": kind, **setting}))
+    assert TemporalConfig(kind="lstm").model_dump() == {"kind": "lstm"}
 
 
 def test_a_configuration_survives_json() -> None:
@@ -246,7 +311,7 @@ def test_a_configuration_survives_json() -> None:
         config = ModelConfig.from_backbone(
             BackboneConfig.from_open_clip(source),
             frames=5,
-            temporal=TemporalConfig(kind="mstdt", scales=(2, 3), alpha=0.4),
+            temporal=TemporalConfig(kind="mstdt", scales=(2, 3), alpha=0.4, merge="interleave", stride=1, tail="drop"),
             alignment=AlignmentConfig(kind="dits", steps=3, start="normalised"),
         )
         assert parse_model_config(json.loads(config.model_dump_json())) == config

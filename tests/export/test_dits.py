@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vtr_export.model import AlignmentConfig, redraw_zero_parameters
-from vtr_export.model.dits import Sampler, step_sizes, time_features
+from vtr_export.model.alignment_network import time_features
+from vtr_export.model.dits import Sampler, without_evaluation_noise
+from vtr_export.model.schedule import EVALUATION_SEED, Schedule
 
 D = 64
 
@@ -49,9 +51,12 @@ def layer_norm(x: Tensor) -> Tensor:
     return centred / (centred.pow(2).mean() + 1e-6).sqrt()
 
 
-def naive_network(network: Any, v: Tensor, k: int) -> Tensor:
-    """eps(v_k, k) of one sample, its attention by torch.nn.MultiheadAttention over a sequence of one."""
+def naive_network(network: Any, v: Tensor, k: int, t: Tensor | None = None) -> Tensor:
+    """eps(v_k, k) of one sample, its attention by torch.nn.MultiheadAttention over a sequence of one; t is its text
+    condition."""
     c = network.time[2](silu(network.time[0](naive_time(k))))
+    if t is not None:
+        c = c + network.text.weight @ t + network.text.bias
     x = network.latent(v)
     for block in network.blocks:
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = block.ada_ln(silu(c)).split(D)
@@ -67,7 +72,17 @@ def naive_network(network: Any, v: Tensor, k: int) -> Tensor:
     return result
 
 
-@pytest.mark.parametrize("settings", [{"steps": 1}, {"steps": 3, "start": "normalised"}, {"steps": 10, "blocks": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"steps": 1},
+        {"steps": 3, "start": "normalised"},
+        {"steps": 10, "blocks": 2},
+        {"steps": 3, "condition": "text"},
+        {"steps": 3, "condition": "text", "start": "normalised", "blocks": 1},
+        {"steps": 3, "gap": "t-v"},
+    ],
+)
 @torch.no_grad()
 def test_the_walk_is_equation_8(settings: dict[str, Any]) -> None:
     sampler = build(**settings).double()
@@ -76,10 +91,12 @@ def test_the_walk_is_equation_8(settings: dict[str, Any]) -> None:
     latents = sampler.trajectory(t)
     assert len(latents) == settings["steps"] + 1
     for row in range(3):
-        v = t[row] / t[row].norm() if settings.get("start") == "normalised" else t[row]
+        of_norm_1 = "normalised" in settings.values() or "t-v" in settings.values()
+        v = t[row] / t[row].norm() if of_norm_1 else t[row]
         assert torch.allclose(latents[0][row], v, atol=1e-12)
+        condition = v if "condition" in settings else None
         for done, k in enumerate(range(settings["steps"], 0, -1), start=1):
-            v = v - naive_chi(k, settings["steps"], 0.1, 0.99) * naive_network(sampler.network, v, k)
+            v = v - naive_chi(k, settings["steps"], 0.1, 0.99) * naive_network(sampler.network, v, k, condition)
             assert torch.allclose(latents[done][row], v, atol=1e-9), f"step {k}"
     assert torch.equal(sampler(t), latents[-1])
 
@@ -87,11 +104,11 @@ def test_the_walk_is_equation_8(settings: dict[str, Any]) -> None:
 def test_step_sizes_are_those_of_the_schedule() -> None:
     for steps, first, last in ((1, 0.1, 0.99), (5, 0.1, 0.99), (10, 0.1, 0.99), (7, 0.02, 0.5)):
         expected = [naive_chi(k, steps, first, last) for k in range(1, steps + 1)]
-        assert step_sizes(steps, first, last) == pytest.approx(expected, rel=1e-12)
+        assert Schedule.linear(steps, first, last).chi == pytest.approx(expected, rel=1e-12)
     # Computed apart from this code, to two places.
     ten = [0.33, 0.42, 0.51, 0.61, 0.76, 0.96, 1.26, 1.74, 2.70, 9.90]
-    assert step_sizes(10, 0.1, 0.99) == pytest.approx(ten, abs=0.006)
-    assert step_sizes(5, 0.1, 0.99) == pytest.approx([0.33, 0.63, 0.95, 1.65, 9.90], abs=0.006)
+    assert Schedule.linear(10, 0.1, 0.99).chi == pytest.approx(ten, abs=0.006)
+    assert Schedule.linear(5, 0.1, 0.99).chi == pytest.approx([0.33, 0.63, 0.95, 1.65, 9.90], abs=0.006)
 
 
 def test_time_features_are_sinusoids() -> None:
@@ -111,7 +128,8 @@ def test_the_network_has_the_papers_size() -> None:
 def test_a_fresh_sampler_is_the_identity_and_a_redrawn_one_is_not() -> None:
     t = texts()
     assert torch.equal(build(redrawn=False)(t), t)
-    for settings in ({"steps": 1}, {"steps": 5}, {"steps": 10}, {"steps": 10, "start": "normalised"}):
+    normalised: dict[str, Any] = {"steps": 10, "start": "normalised"}
+    for settings in ({"steps": 1}, {"steps": 5}, {"steps": 10}, normalised, {"steps": 3, "condition": "text"}):
         moved = build(**settings)(t)
         cosine = torch.cosine_similarity(moved, t)
         assert cosine.max() < 0.7, settings
@@ -134,18 +152,88 @@ def test_samples_never_mix() -> None:
 @torch.no_grad()
 def test_folded_modulations_give_the_same_walk() -> None:
     sampler = build(steps=3)
-    tables = sampler.modulations()
+    tables = sampler.modulations(texts())
     assert [tuple(table.shape) for table in tables] == [(3, 6 * D)] * 4 + [(3, 2 * D)]
     assert torch.equal(sampler.walk(texts(), tables)[-1], sampler(texts()))
 
 
-def test_every_parameter_has_a_gradient() -> None:
-    sampler = build(steps=2)
+@pytest.mark.parametrize("settings", [{}, {"condition": "text"}, {"noise": "sqrt-beta"}], ids=str)
+def test_every_parameter_has_a_gradient(settings: dict[str, Any]) -> None:
+    sampler = build(steps=2, **settings).train()
     sampler(texts()).square().sum().backward()
     assert all(parameter.grad is not None for parameter in sampler.parameters())
     attention: Any = sampler.network.blocks[0].attn
     assert attention.in_proj_weight.grad[2 * D :].any()
     assert not attention.in_proj_weight.grad[: 2 * D].any()  # one key: the softmax is constant
+
+
+@torch.no_grad()
+def test_a_text_condition_modulates_every_step() -> None:
+    """Two texts, one latent: the modulations differ, and the walks are those of each text alone."""
+    sampler = build(steps=3, condition="text")
+    t = texts(2)
+    for table, width in zip(sampler.modulations(t), (6, 6, 6, 6, 2), strict=True):
+        assert table.shape == (2, 3, width * D)
+        assert (table[0] - table[1]).abs().amax(dim=-1).min() > 1e-3
+    alone = torch.cat([sampler(t[:1]), sampler(t[1:])])
+    assert torch.allclose(sampler(t), alone, rtol=0, atol=1e-5 * float(alone.abs().max()))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@torch.no_grad()
+def test_noise_is_that_of_equation_8(training: bool) -> None:
+    """sqrt(beta_k) z for k = T' ... 2, none at k = 1, drawn from the global generator in training alone."""
+    steps = 4
+    switch = {"noise": "sqrt-beta"} if training else {"eval_noise": "sqrt-beta"}
+    sampler = build(steps=steps, **switch).double().train(training)
+    sampler.time_features = torch.stack([naive_time(k) for k in range(1, steps + 1)])
+    t = texts(3).double()
+    torch.manual_seed(7)
+    latents = sampler.trajectory(t)
+    draws = torch.Generator().manual_seed(7 if training else EVALUATION_SEED)
+    v = t.clone()
+    for done, k in enumerate(range(steps, 0, -1), start=1):
+        moved = [naive_network(sampler.network, row, k) for row in v]
+        v = v - naive_chi(k, steps, 0.1, 0.99) * torch.stack(moved)
+        if k > 1:
+            beta = 0.1 + (0.99 - 0.1) * (k - 1) / (steps - 1)
+            v = v + math.sqrt(beta) * torch.randn(3, D, generator=draws).double()
+        assert torch.allclose(latents[done], v, atol=1e-6), f"step {k}"
+
+
+@torch.no_grad()
+def test_noise_has_its_deviation_and_its_switches() -> None:
+    """A fresh network adds nothing, so v_0 - t is the noise alone: of variance beta_2 + ... + beta_T' per channel."""
+    t = texts(400)
+    for training in (True, False):
+        both = {"noise": "sqrt-beta", "eval_noise": "sqrt-beta"}
+        sampler = build(redrawn=False, steps=5, **both).train(training)
+        added = sampler(t) - t
+        expected = math.sqrt(sum(0.1 + (0.99 - 0.1) * i / 4 for i in range(1, 5)))
+        assert added.std().item() == pytest.approx(expected, rel=0.02)
+        assert added.mean().abs().item() < 0.05
+        again = sampler(t) - t
+        assert torch.equal(added, again) is not training  # evaluation repeats itself, training does not
+        off = build(redrawn=False, steps=5, **{"eval_noise" if training else "noise": "sqrt-beta"}).train(training)
+        assert torch.equal(off(t), t)
+    one = build(redrawn=False, steps=1, noise="sqrt-beta").train()
+    assert torch.equal(one(t), t)  # one step is the last, and has none
+
+
+@torch.no_grad()
+def test_evaluation_leaves_the_global_generator_alone() -> None:
+    sampler = build(steps=3, eval_noise="sqrt-beta")
+    before = torch.get_rng_state()
+    sampler(texts())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@torch.no_grad()
+def test_evaluation_noise_can_be_switched_off_for_good() -> None:
+    noisy, plain = build(steps=3, eval_noise="sqrt-beta"), build(steps=3)
+    assert not torch.allclose(noisy(texts()), plain(texts()), atol=0.1)
+    without_evaluation_noise(nn.ModuleDict({"text": noisy}))
+    assert torch.equal(noisy(texts()), plain(texts()))
 
 
 def test_redrawing_is_seeded_and_names_what_it_drew() -> None:

@@ -1,12 +1,17 @@
-"""Temporal heads against loops over frames and subsets in float64, written from the papers' equations."""
+"""Temporal heads against loops over frames in float64, written from the papers' equations, and what all heads keep."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from vtr_export.model import BackboneConfig, ModelConfig, RetrievalModel, TemporalConfig, redraw_zero_parameters
 from vtr_export.model.temporal import build_temporal_head
@@ -21,7 +26,7 @@ def config(kind: str, *, quick_gelu: bool = False, frames: int = T, **settings: 
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 64, "patch_size": 16},
         "text_cfg": {"vocab_size": 49408, "width": D, "heads": 1, "layers": 4},
     }
-    if kind != "mean":
+    if kind not in ("mean", "lstm"):
         settings = {"heads": 4, "init": "random", **settings}
     temporal = TemporalConfig(kind=kind, **settings)  # type: ignore[arg-type]
     return ModelConfig.from_backbone(BackboneConfig.from_open_clip(backbone), frames=frames, temporal=temporal)
@@ -49,7 +54,7 @@ def clips(frames: int = T, seed: int = 2) -> tuple[Tensor, Tensor]:
     return features, mask
 
 
-HEADS = ["mean", "transformer", "mstdt"]
+HEADS = ["mean", "lstm", "transformer", "mstdt"]
 
 
 # The papers' equations, one frame at a time.
@@ -104,27 +109,16 @@ def naive_sequence(head: Any, frames: Tensor, mask: list[bool], quick_gelu: bool
     return naive_mean([m for m, seen in zip(mixed, mask, strict=True) if seen]), per_frame
 
 
-def naive_scale(head: Any, encoder: Any, frames: Tensor, mask: list[bool], k: int) -> Tensor:
-    """s_k of one clip: the mean over its non-empty subsets of the mean over their valid frames."""
-    subsets = []
-    for start in range(0, len(mask), k):
-        inside = [i for i in range(start, start + k) if i < len(mask)]
-        valid = [mask[i] for i in inside]
-        if not any(valid):
-            continue
-        tokens = []
-        for t, i in enumerate(inside):
-            if t == 0:
-                difference = frames[i]
-            elif mask[i] and mask[i - 1]:
-                difference = frames[i] - frames[i - 1]
-            else:
-                difference = torch.zeros(D)
-            tokens.append(frames[i] + difference + head.short_positions[t])
-        for block in encoder.transformer.resblocks:
-            tokens = naive_block(tokens, valid, block, 4, False)
-        subsets.append(torch.stack([norm(x) for x, seen in zip(tokens, valid, strict=True) if seen]).mean(dim=0))
-    return torch.stack(subsets).mean(dim=0)
+def naive_lstm(lstm: Any, inputs: list[Tensor]) -> list[Tensor]:
+    """Hochreiter and Schmidhuber's cell with a forget gate, step by step; gates in torch's order i f g o."""
+    state, cell, outputs = torch.zeros(D), torch.zeros(D), []
+    for x in inputs:
+        gates = lstm.weight_ih_l0 @ x + lstm.bias_ih_l0 + lstm.weight_hh_l0 @ state.double() + lstm.bias_hh_l0
+        i, f, g, o = (gates[n * D : (n + 1) * D] for n in range(4))
+        cell = cell / (1 + torch.exp(-f)) + (1 - 2 / (1 + torch.exp(2 * g))) / (1 + torch.exp(-i))
+        state = (1 - 2 / (1 + torch.exp(2 * cell))) / (1 + torch.exp(-o))
+        outputs.append(state)
+    return outputs
 
 
 @torch.no_grad()
@@ -150,30 +144,43 @@ def test_the_frame_transformer_agrees_with_a_loop(quick_gelu: bool) -> None:
         assert torch.allclose(frames[b], expected[1].double(), atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"scales": (2, 4)},  # both divide 8
-        {"scales": (3, 5, 16), "alpha": 0.3},  # none does, and one is longer than the clip
-        {"scales": (3, 4), "short_layers": 2, "long_layers": 2},
-    ],
-    ids=["dividing", "not dividing", "deeper"],
-)
 @torch.no_grad()
-def test_mstdt_agrees_with_a_loop_over_subsets(settings: dict[str, Any]) -> None:
-    head: Any = build("mstdt", **settings).double()
+def test_the_lstm_agrees_with_a_loop_and_a_hole_is_a_zero_frame() -> None:
+    head: Any = build("lstm").double()
     features, mask = clips()
-    alpha = settings.get("alpha", 0.5)
     video, frames = head(features.double(), mask)
     for b in range(4):
-        clip, seen = features[b].double(), mask[b].tolist()
-        clip[~mask[b]] = 0.0
-        scales = [naive_scale(head, e, clip, seen, k) for e, k in zip(head.short, settings["scales"], strict=True)]
-        short = norm(torch.stack(scales).mean(dim=0))
-        long, per_frame = naive_sequence(head.long, clip, seen, False)
-        assert torch.allclose(video[b], norm(alpha * short + (1 - alpha) * long), atol=1e-9)
-        assert torch.allclose(frames[b], per_frame.double(), atol=1e-9)
-        assert (short - long).abs().max() > 0.05  # the branches are not one and the same
+        clip = [features[b, t].double() if mask[b, t] else torch.zeros(D, dtype=torch.float64) for t in range(T)]
+        mixed = [state + x for state, x in zip(naive_lstm(head.lstm, clip), clip, strict=True)]
+        seen = [mixed[t] for t in range(T) if mask[b, t]]
+        assert torch.allclose(video[b], naive_mean(seen), atol=1e-9)
+        assert torch.allclose(frames[b][mask[b]], torch.stack([norm(x) for x in seen]), atol=1e-9)
+
+
+@torch.no_grad()
+def test_the_lstm_agrees_with_packed_sequences() -> None:
+    head: Any = build("lstm").double()
+    features, lengths = clips()[0].double(), [8, 5, 2, 1]
+    mask = torch.arange(T) < torch.tensor(lengths)[:, None]
+    packed = pack_padded_sequence(features, torch.tensor(lengths), batch_first=True)
+    theirs = nn.LSTM(D, D, batch_first=True, dtype=torch.float64)
+    theirs.load_state_dict(head.lstm.state_dict())
+    states, _ = pad_packed_sequence(theirs(packed)[0], batch_first=True)
+    _, frames = head(features, mask)
+    for b, length in enumerate(lengths):
+        want = [norm(states[b, t] + features[b, t]) for t in range(length)]
+        assert torch.allclose(frames[b, :length], torch.stack(want), atol=1e-12)
+
+
+def test_a_frozen_lstm_passes_gradients_on() -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    head: Any = build("lstm").eval().requires_grad_(False).to(device)
+    assert not head.training
+    assert head.lstm.training  # or cuDNN refuses
+    features, mask = (x.to(device) for x in clips())
+    video, _ = head(features.requires_grad_(), mask)
+    video[:, 0].sum().backward()
+    assert features.grad[mask].any(dim=-1).all()
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -222,18 +229,7 @@ def test_only_a_temporal_head_sees_the_order_of_frames() -> None:
     mask = torch.ones(4, T, dtype=torch.bool)
     moved = {kind: build(kind)(features, mask)[0] - build(kind)(features.flip(1), mask)[0] for kind in HEADS}
     assert moved["mean"].abs().max() < 1e-6
-    assert moved["transformer"].abs().max() > 0.01
-    assert moved["mstdt"].abs().max() > 0.01
-
-
-@torch.no_grad()
-def test_mstdt_really_differs_from_the_mean() -> None:
-    features, mask = clips()
-    mean, _ = build("mean")(features, mask)
-    model = RetrievalModel(config("mstdt", init="text", heads=1))
-    redraw_zero_parameters(model, seed=0)
-    mstdt, _ = model.video.temporal(features, mask)
-    assert (mstdt - mean).norm(dim=-1).min() > 0.05
+    assert all(moved[kind].abs().max() > 0.01 for kind in HEADS if kind != "mean")
 
 
 @torch.no_grad()
@@ -249,37 +245,30 @@ def test_gradients_are_finite_where_frames_are_masked() -> None:
         assert features.grad.isfinite().all()
         assert not features.grad[~mask].any()
         assert features.grad[mask].any(dim=-1).all()
+        assert all(parameter.grad is not None and parameter.grad.any() for parameter in head.parameters())
 
 
 def test_heads_have_the_papers_parameters() -> None:
     def count(kind: str) -> int:
         backbone = BackboneConfig.from_open_clip("ViT-B-32-quickgelu")
         temporal = TemporalConfig(kind=kind)  # type: ignore[arg-type]
-        head = build_temporal_head(ModelConfig.from_backbone(backbone, temporal=temporal))
+        with torch.device("meta"):
+            head = build_temporal_head(ModelConfig.from_backbone(backbone, temporal=temporal))
         return sum(parameter.numel() for parameter in head.parameters())
 
     assert count("mean") == 0
     assert count("transformer") == 12_648_960  # CLIP4Clip: 4 blocks and 77 positions
-    assert count("mstdt") == 12_648_960 + 6 * 512  # the same blocks, and positions inside a subset
+    assert count("lstm") == 2 * 4 * 512 * (512 + 1)  # four gates, each of the frame and of the state
 
 
-@pytest.mark.parametrize("kind", ["transformer", "mstdt"])
-def test_a_head_begins_as_the_text_tower(kind: str) -> None:
-    settings: dict[str, Any] = {"layers": 3} if kind == "transformer" else {"long_layers": 2}
+def test_a_head_begins_as_the_text_tower() -> None:
     torch.manual_seed(0)
-    model: Any = RetrievalModel(config(kind, init="text", heads=1, **settings))
+    model: Any = RetrievalModel(config("transformer", init="text", heads=1, layers=3))
     text, head = model.text.backbone, model.video.temporal
-    stacks = (
-        [head.transformer] if kind == "transformer" else [head.long.transformer, *(e.transformer for e in head.short)]
-    )
-    for stack in stacks:
-        for block, source in zip(stack.resblocks, text.transformer.resblocks, strict=False):
-            assert all(torch.equal(a, b) for a, b in zip(block.parameters(), source.parameters(), strict=True))
-            assert block.mlp.c_fc.weight.data_ptr() != source.mlp.c_fc.weight.data_ptr()
-    long = head if kind == "transformer" else head.long
-    assert torch.equal(long.positional_embedding, text.positional_embedding)
-    if kind == "mstdt":
-        assert torch.equal(head.short_positions, text.positional_embedding[:6])
+    for block, source in zip(head.transformer.resblocks, text.transformer.resblocks, strict=False):
+        assert all(torch.equal(a, b) for a, b in zip(block.parameters(), source.parameters(), strict=True))
+        assert block.mlp.c_fc.weight.data_ptr() != source.mlp.c_fc.weight.data_ptr()
+    assert torch.equal(head.positional_embedding, text.positional_embedding)
 
 
 def test_a_head_may_begin_at_random() -> None:
@@ -288,3 +277,29 @@ def test_a_head_may_begin_at_random() -> None:
     head, text = model.video.temporal, model.text.backbone
     assert head.positional_embedding.std().item() == pytest.approx(0.5, rel=0.1)
     assert not torch.equal(head.transformer.resblocks[0].mlp.c_fc.weight, text.transformer.resblocks[0].mlp.c_fc.weight)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_lstm_is_exported_as_one_operator(tmp_path: Path) -> None:
+    head = build("lstm")
+    program = torch.onnx.export(
+        head,
+        clips(),
+        input_names=["features", "mask"],
+        dynamic_shapes=({0: Dim("batch", min=1)},) * 2,
+        opset_version=18,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    program.save(tmp_path / "head.onnx")
+    operators = [node.op_type for node in onnx.load(tmp_path / "head.onnx").graph.node]
+    assert operators.count("LSTM") == 1
+    assert not {"Shape", "Loop", "Scan"} & set(operators)
+    session = onnxruntime.InferenceSession(tmp_path / "head.onnx", providers=["CPUExecutionProvider"])
+    for features, mask in (clips(seed=3), tuple(x[1:2] for x in clips(seed=4))):
+        with torch.no_grad():
+            want = head(features, mask)
+        got = session.run(None, {"features": features.numpy(), "mask": mask.numpy()})
+        for ours, theirs in zip(want, got, strict=True):
+            assert torch.allclose(ours, torch.from_numpy(theirs), atol=1e-5, rtol=0)

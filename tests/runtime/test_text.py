@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from vtr_export.tokenizer import write_tokenizer
 from vtr_runtime.errors import BundleError, ConfigError, TextError
 from vtr_runtime.manifest import TextSpec
-from vtr_runtime.text import CLEANING_STEPS, MAX_CHARACTERS, MAX_ROUNDS, Cleaning, Tokenizer, clean, validate_ids
+from vtr_runtime.text import CLEANING_STEPS, END, MAX_CHARACTERS, MAX_ROUNDS, Cleaning, Tokenizer, clean, validate_ids
 
 DATA = Path(__file__).parent.parent / "data"
 HARD = [json.loads(line) for line in (DATA / "hard_strings.jsonl").read_text().splitlines()]
@@ -201,6 +201,49 @@ def test_encode_names_the_caption(tokenizer: Tokenizer) -> None:
 def test_one_bare_caption_is_refused(tokenizer: Tokenizer, bare: Sequence[str]) -> None:
     with pytest.raises(TextError, match="a list of captions is due, not one"):
         tokenizer.encode(bare)
+
+
+def test_tokens_are_what_encode_cuts(tokenizer: Tokenizer) -> None:
+    for row in HARD:
+        tokens = tokenizer.tokens(row["text"])
+        assert tokens.cleaned == clean(row["text"])
+        assert len(tokens.spans) == len(tokens.ids)
+        expected = [SPEC.start_id, *tokens.ids[:75], SPEC.end_id]
+        assert tokenizer.encode([row["text"]])[0].tolist() == expected + [0] * (77 - len(expected))
+    assert len(tokenizer.tokens("dog " * 500).ids) == 500
+    with pytest.raises(TextError, match="lone surrogate"):
+        tokenizer.tokens("\ud83d")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("A  Dog&#39;s tail!", ["a", "dog", "'s", "tail", "!"]),
+        ("", []),
+        ("12中 é😀x", ["1", "2", "中", "中", "é", "😀", "x"]),
+        ("𐍈a", ["𐍈"] * 4 + ["a"]),
+        ("dulcimers", ["dul", "ci", "mers"]),
+        ("a <end_of_text> b<start_of_text>", ["a", "<end_of_text>", "b", "<start_of_text>"]),
+        ("中!<end_of_text>", ["中", "中", "!", "<", "end", "_", "of", "_", "text", ">"]),
+    ],
+)
+def test_tokens_know_their_characters(tokenizer: Tokenizer, text: str, parts: list[str]) -> None:
+    tokens = tokenizer.tokens(text)
+    assert [tokens.cleaned[start:stop] for start, stop in tokens.spans] == parts
+
+
+@settings(deadline=None)
+@given(text=st.one_of(st.text(), st.lists(st.sampled_from([*SOUP, END, "😀", "中"]), max_size=30).map("".join)))
+def test_spans_ascend_and_leave_out_blanks_alone(tokenizer: Tokenizer, text: str) -> None:
+    try:
+        tokens = tokenizer.tokens(text)
+    except TextError:
+        return
+    covered = {place for span in tokens.spans for place in range(*span)}
+    assert all(start < stop for start, stop in tokens.spans)
+    for ends in zip(*tokens.spans, strict=True):
+        assert list(ends) == sorted(ends)
+    assert all(tokens.cleaned[place] in " \u0345" for place in set(range(len(tokens.cleaned))) - covered)
 
 
 def test_threads_and_pickles_agree(tokenizer: Tokenizer) -> None:

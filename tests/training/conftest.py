@@ -44,7 +44,7 @@ def settings(demo, tmp_path_factory) -> dict:
         },
         "batches": {"size": 8, "groups_from": 0.5, "distinct_frames": True},
         "optim": {"lr": 1e-3, "clip_lr": 1e-3},
-        "loss": {"bsl": 0.1},
+        "loss": {"bsl": {"weight": 0.1}},
         "validation": {"every": 2, "metric": "t2v_r1+group_r1"},
     }
 

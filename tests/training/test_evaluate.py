@@ -6,7 +6,7 @@ import pytest
 from vtr_runtime.errors import ConfigError
 from vtr_training.data.jsonl import Clip
 from vtr_training.data.split import caption_rows
-from vtr_training.evaluate import evaluate_embeddings
+from vtr_training.evaluate import evaluate_embeddings, evaluate_scores
 
 RNG = np.random.default_rng(0)
 
@@ -85,3 +85,40 @@ def test_the_number_that_chooses():
     assert found.value("t2v_r1+group_r1") == pytest.approx(right)
     assert found.value("rsum") == pytest.approx(found.retrieval.rsum / 100)
     assert found.summary()["group_r1_all"] == pytest.approx(right)
+
+
+def test_caption_groups_are_reported_where_a_clip_has_several_captions():
+    clips = make_clips(2, 1)
+    captions, owners = caption_rows(clips)
+    video, text = unit(RNG.normal(size=(len(clips), 8))), unit(RNG.normal(size=(len(captions), 8)))
+    found = evaluate_embeddings(clips, video, text, owners)
+    scores = text.astype(float) @ video.astype(float).T
+    best = np.array([[scores[owners == group, query].max() for group in range(9)] for query in range(9)])
+    places = [1 + int((row > row[query]).sum()) for query, row in enumerate(best)]
+    assert found.v2t_caption_groups.mean_rank == pytest.approx(np.mean(places))
+    assert found.v2t_caption_groups.gallery == 9
+    assert list(found.directions) == ["t2v", "v2t", "v2t_caption_groups"]
+    assert found.to_json()["v2t_caption_groups"]["MnR"] == pytest.approx(np.mean(places))
+
+
+def test_one_caption_a_clip_needs_no_caption_groups():
+    clips = make_clips(0, 4)
+    found = evaluate_embeddings(clips, np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32), np.arange(4))
+    assert found.v2t_caption_groups is None
+    assert "v2t_caption_groups" not in found.to_json()
+
+
+def test_the_way_back_has_its_own_scores_everywhere():
+    clips = [Clip(Path(f"{i}.mp4"), (f"{i} a", f"{i} b"), "test", group="g", kind="a") for i in range(3)]
+    owners = np.repeat(np.arange(3), 2)
+    right = (owners[:, None] == np.arange(3)).astype(float)
+    found = evaluate_scores(clips, right, owners, backward=-right.T)
+    assert (found.retrieval.t2v.recall[1], found.retrieval.v2t.recall[1]) == (100, 0)
+    assert found.v2t_caption_groups.recall[1] == 0
+    assert (found.groups[-1].t2v_r1, found.groups[-1].v2t_r1) == (1, 0)
+
+
+def test_the_tolerance_is_the_callers():
+    clips, scores = make_clips(0, 2), np.array([[0.5, 0.5 - 1e-6], [0.5 - 1e-6, 0.5]])
+    assert evaluate_scores(clips, scores, np.arange(2)).retrieval.t2v.recall[1] == 50
+    assert evaluate_scores(clips, scores, np.arange(2), tolerance=0.0).retrieval.t2v.recall[1] == 100

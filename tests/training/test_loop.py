@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vtr_export.model.checkpoint import load_checkpoint
-from vtr_runtime.errors import CheckpointError, ConfigError, OutputExistsError, UsageError, VtrError
+from vtr_runtime.errors import CheckpointError, ConfigError, DataError, OutputExistsError, UsageError, VtrError
 from vtr_training import loop
 from vtr_training.loop import build_model, fit
 from vtr_training.recipe import Recipe
@@ -46,7 +46,7 @@ def interrupt_after(monkeypatch, steps):
 def test_what_a_run_leaves(straight, recipe):
     run, result = straight
     assert {path.name for path in run.iterdir()} == {
-        "best.pt", "last.pt", "log.jsonl", "recipe.json", "tb",
+        "best.pt", "last.pt", "log.jsonl", "recipe.json", "summary.json", "tb",
     }  # fmt: skip
     assert any((run / "tb").iterdir())
     assert Recipe.model_validate_json((run / "recipe.json").read_text()) == recipe
@@ -158,8 +158,82 @@ def test_an_unreadable_clip_is_skipped_and_counted(settings, demo, tmp_path, cap
 
 def test_divergence_is_an_error_not_nan(settings, tmp_path):
     wild = {**settings, "optim": {"lr": 1e30, "clip_lr": 1e30, "warmup": 0.0}}
-    with pytest.raises(VtrError, match=r"diverged; lower optim\.lr"):
+    message = r"step [2-6]: the (loss|gradient) is .* diverged; lower optim\.lr .*; its batch: .*\.mp4, .* and 5 more"
+    with pytest.raises(VtrError, match=message):
         fit(Recipe.model_validate(wild), tmp_path / "run")
+
+
+def test_the_last_good_checkpoints_outlive_a_divergence(settings, tmp_path, monkeypatch):
+    original, run = loop.train_step, tmp_path / "run"
+    calls = []
+
+    def step(model, *given, **options):
+        calls.append(1)
+        if len(calls) == 5:
+            with torch.no_grad():
+                model.logit_scale.fill_(math.nan)
+        return original(model, *given, **options)
+
+    monkeypatch.setattr(loop, "train_step", step)
+    with pytest.raises(VtrError, match="step 5: the loss is nan"):
+        fit(Recipe.model_validate(settings), run)
+    assert load_checkpoint(run / "best.pt").training["step"] in (2, 4)
+    state = torch.load(run / "last.pt", weights_only=True)
+    assert state["progress"]["step"] == 4
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+@pytest.mark.parametrize(
+    ("same", "message"), [("captions", "all captions of the training"), ("video", "all videos of the training")]
+)
+def test_data_without_negatives_is_refused(settings, demo, tmp_path, same, message):
+    lines = [json.loads(line) for line in (demo / "data.jsonl").read_text().splitlines()]
+    first = lines[0]
+    for line in lines:
+        line["video"] = str(demo / line["video"])
+        if line["split"] == "train":
+            line[same] = first[same]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(DataError, match=message):
+        fit(Recipe.model_validate({**settings, "data": {"spec": str(tmp_path)}}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_of_one_video_teaches_nothing_and_breaks_nothing(settings, demo, tmp_path):
+    """Most clips are the same part of the same file: some batches hold no negative at all."""
+    lines = [json.loads(line) for line in (demo / "data.jsonl").read_text().splitlines()]
+    train = [line for line in lines if line["split"] == "train"]
+    for line in lines:
+        line["video"] = str(demo / line["video"])
+    for line in train[2:]:
+        line["video"] = train[0]["video"]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    changed = {**settings, "data": {"spec": str(tmp_path)}, "batches": {"size": 2}}
+    fit(Recipe.model_validate(changed), tmp_path / "run")
+    assert all(
+        math.isfinite(value) for line in log_lines(tmp_path / "run") for value in line.values() if value != "val"
+    )
+    losses = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"].values()
+    assert all(value.isfinite().all() for value in losses)
+
+
+def test_a_run_sums_itself_up(straight):
+    run, result = straight
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["best_step"], summary["steps"], summary["skipped"]) == (result.best_step, 6, 0)
+    assert summary["parameters"]["total"] == sum(v.numel() for v in load_checkpoint(run / "best.pt").model.parameters())
+    assert summary["peak_memory_bytes"] > 50e6
+    assert summary["device"].startswith("cpu")
+    assert summary["validation"]["t2v"]["queries"] > 0
+
+
+def test_every_term_of_the_loss_is_logged(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    fit(Recipe.model_validate({**settings, "steps": 2}), tmp_path / "run")
+    lines = [line for line in log_lines(tmp_path / "run") if line["kind"] == "train"]
+    assert len(lines) == 2
+    for line in lines:
+        assert line["loss"] == pytest.approx(line["loss_contrastive"] + line["loss_bsl"])
 
 
 def test_a_group_metric_needs_groups(settings, demo, tmp_path):

@@ -63,17 +63,43 @@ def test_a_recipe_survives_json(smallest):
         ("steps.deep=3", "steps is a value"),
         ("steps=0", "steps: "),
         ("steps=many", "steps: "),
-        ("optim.rate=3", "optim.rate: Extra inputs"),
+        ("optim.rate=3", r"optim\.rate is no key; known are lr, clip_lr"),
+        ("optim.clip_rate=3", r"optim\.clip_rate is no key; did you mean clip_lr\?"),
+        ("model.temporal.scale=[3]", r"model\.temporal\.scale is no key; did you mean scales\?"),
+        ("loss.bsl.temprature=1", r"loss\.bsl\.temprature is no key; did you mean temperature\?"),
+        ("step=3", r"step is no key; did you mean steps\?"),
+        ("batches.size=1", r"batches\.size: Input should be greater than or equal to 2"),
         ("optim.lr=-1", "optim.lr: "),
         ("optim.lr=nan", "optim.lr: "),
         ("batches.groups_from=2", "batches.groups_from: "),
         ("validation.metric=r1", "validation.metric: "),
-        ("model.temporal.kind=lstm", "model.temporal"),
+        ("model.temporal.kind=gru", "model.temporal"),
     ],
 )
 def test_a_bad_override_is_named(smallest, override, message):
     with pytest.raises(ConfigError, match=message):
         read_recipe(smallest, [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["validation.top_k=10"], r"validation\.top_k has no effect without a second stage"),
+        (["loss.rerank=negnce"], r"loss\.rerank has no effect without a second stage"),
+        (["loss.rerank_weight=2"], r"loss\.rerank_weight has no effect"),
+        (["loss.contrastive=negnce", "loss.negnce.hard_from=rerank"], "hard_from has no effect without a second stage"),
+        (["loss.negnce.negative=1.0"], r"loss\.negnce has no effect without the loss 'negnce'"),
+        (["loss.gap.until=0.5"], r"loss\.gap\.until has no effect without model\.alignment\.kind 'diffusion'"),
+        (["optim.freeze=['alignment']"], "names 'alignment', which this model has not"),
+        (["optim.freeze=['clip']"], r"optim\.freeze\.0: Input should be 'image'"),
+        (["model.pretrained=openai", "model.start_from=best.pt"], "pretrained and start_from both say"),
+        (["model.temporal.kind=mean", "model.temporal.alpha=0.3"], "alpha has no effect on kind 'mean'"),
+        (["model.alignment={kind='dits', gap='t-v', condition='text'}"], "would embed each video anew"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(smallest, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(smallest, overrides)
 
 
 def test_a_bad_file_is_named(tmp_path):

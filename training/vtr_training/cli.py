@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vtr_runtime.console import Cli, echo_json, json_option, table
+from vtr_runtime.console import Cli, echo_json, json_option, note, table
+from vtr_runtime.errors import VtrError
+
+if TYPE_CHECKING:
+    from .report import Post
 
 FOLDER = click.Path(path_type=Path)
 
@@ -78,13 +83,84 @@ def fit(config: Path, overrides: tuple[str, ...], resume: bool, run: Path, as_js
 @click.argument("model", type=click.Path(path_type=Path, exists=True), metavar="CKPT_OR_BUNDLE")
 @click.option("--data", required=True, metavar="SPEC", help="A .jsonl file, or a folder with data.jsonl.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option(
+    "--post",
+    type=click.Choice(["none", "dsl", "qb-norm"]),
+    default="none",
+    show_default=True,
+    help="Show the figures after a post-processing too, beneath the raw ones.",
+)
+@click.option("--top-k", type=click.IntRange(min=1), help="Reorder the first K by the checkpoint's second stage.")
+@click.option("--per-query", type=FOLDER, metavar="FILE", help="Write every query's rank and best wrong answer.")
+@click.option("--leak-check", is_flag=True, help="Verify that a pair's score depends on the pair alone.")
 @json_option
-def evaluate(model: Path, data: str, split: str, as_json: bool) -> None:
-    """Measure retrieval on a split: recalls and ranks both ways, and within groups where the data has them."""
+def evaluate(
+    model: Path,
+    data: str,
+    split: str,
+    post: Post,
+    top_k: int | None,
+    per_query: Path | None,
+    leak_check: bool,
+    as_json: bool,
+) -> None:
+    """Measure retrieval on a split: recalls and ranks both ways, and within groups where the data has them.
+
+    The folder of a run stands for its best.pt; the result is kept there too, as SPLIT.json. Where ties matter, figures
+    with all of them won and all of them lost are added in brackets."""
     from .report import evaluate_model, print_report
 
-    result = evaluate_model(model, data, split)
+    result = evaluate_model(model, data, split, post=post, top_k=top_k, per_query=per_query, leak_check=leak_check)
     if as_json:
         echo_json(result.to_json())
     else:
         print_report(result)
+    if result.leak is not None and result.leak.found:
+        raise VtrError(result.leak.sentence)
+
+
+@main.command()
+@click.argument("run", type=FOLDER, metavar="RUN")
+@click.option("--data", type=click.Path(path_type=Path), metavar="SPEC", help="Other data than the run's own.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Default: what the run was validated on.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: RUN/report.html.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE once the new one is complete.")
+@json_option
+def report(
+    run: Path, data: Path | None, split: str | None, output: Path | None, overwrite: bool, as_json: bool
+) -> None:
+    """Write one HTML page about a finished run: results, curves, modality gap, hard negatives, worst queries."""
+    from .run_report.write import write_report
+
+    made = write_report(run, data=data, split=split, output=output, overwrite=overwrite)
+    if as_json:
+        echo_json({"report": str(made.path), "bytes": made.bytes, "split": made.split, "gap": made.gap.to_json()})
+    else:
+        table(str(made.path), ["made", ""], [["size", f"{made.bytes / 1e6:.2f} MB"], ["split shown", made.split]])
+
+
+@main.command()
+@click.argument("runs", type=FOLDER, nargs=-1, required=True, metavar="RUN...")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown tables.")
+@json_option
+def compare(runs: tuple[Path, ...], as_markdown: bool, as_json: bool) -> None:
+    """Put finished runs side by side. Runs that differ in their seed alone are one row: mean ± sample deviation."""
+    from .compare import cells, compare_runs, markdown, sort_out
+
+    finished, problems = sort_out(runs)
+    for problem in problems:
+        note(f"left out: {problem}")
+    rows = compare_runs(finished)
+    if as_json:
+        echo_json({"rows": [row.to_json() for row in rows], "left_out": problems})
+    else:
+        for split in ("validation", "test"):
+            columns, lines = cells(rows, split)
+            if not lines:
+                continue
+            if as_markdown:
+                click.echo(f"{split}:\n\n{markdown(columns, lines)}\n")
+            else:
+                table(split, columns, lines)
+    if problems:
+        click.get_current_context().exit(1)

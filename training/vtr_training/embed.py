@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ from vtr_runtime.text import Tokenizer
 
 from .data.frame_cache import read_all
 from .data.jsonl import Clip
-from .data.split import caption_rows
+from .data.split import Split, caption_rows
+from .data.parts_of_speech import choose_tagger
+from .data.word_weights import word_weights
 
 if TYPE_CHECKING:
     from vtr_runtime import Model
@@ -34,6 +37,16 @@ Embeddings = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """What a second stage sees beside the embeddings; all vectors have norm 1, or are zero where masked."""
+
+    words: Embeddings  # [captions, L, D]
+    word_weights: NDArray[np.float32]  # [captions, L] 0 where masked, 2 for important words, else 1
+    frames: Embeddings  # [clips, T, D]
+    frame_mask: NDArray[np.bool_]  # [clips, T]
+
+
+@dataclass(frozen=True)
 class EmbeddedSplit:
     """Unit embeddings of the readable clips and of all their captions."""
 
@@ -42,17 +55,23 @@ class EmbeddedSplit:
     text: Embeddings  # [captions, D]
     owners: NDArray[np.int64]  # [captions] the clip that each belongs to
     unreadable: tuple[str, ...]  # one sentence each
+    tokens: Tokens | None = None
 
 
-def embed_with_checkpoint(path: Path, clips: Sequence[Clip]) -> EmbeddedSplit:
-    """Embed with PyTorch, on cuda where there is one. Unreadable clips are left out and listed."""
+def embed_with_checkpoint(
+    path: Path, clips: Sequence[Clip], *, tokens: bool = False, tagger: str = "auto"
+) -> EmbeddedSplit:
+    """Embed with PyTorch, on cuda where there is one. Unreadable clips are left out and listed.
+
+    `tokens` keeps words and frames too; `tagger` weighs the words where the model's second stage does."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return embed_with_torch(load_checkpoint(path).model.to(device), clips)
+    return embed_with_torch(load_checkpoint(path).model.to(device), clips, tokens=tokens, tagger=tagger)
 
 
-def embed_with_torch(model: RetrievalModel, clips: Sequence[Clip]) -> EmbeddedSplit:
+def embed_with_torch(
+    model: RetrievalModel, clips: Sequence[Clip], *, tokens: bool = False, tagger: str = "auto"
+) -> EmbeddedSplit:
     """The same with a model that is loaded already, on the device where it is."""
-    device = model.logit_scale.device
     kept: list[Clip] = []
     unreadable: list[str] = []
 
@@ -70,11 +89,29 @@ def embed_with_torch(model: RetrievalModel, clips: Sequence[Clip]) -> EmbeddedSp
         if waiting:
             yield np.stack([item.pixels for item in waiting]), np.stack([item.mask for item in waiting])
 
-    video = embed_videos(model, batches(), device)
-    _refuse_nothing(kept, unreadable)
-    captions, owners = caption_rows(kept)
-    text = embed_ids(model, make_tokenizer(model.config).encode(captions), TEXT_BATCH, device)
-    return EmbeddedSplit(tuple(kept), video, text, owners, tuple(unreadable))
+    with evaluating(model):
+        video, frames, mask = _embed_videos(model, batches(), tokens)
+        _refuse_nothing(kept, unreadable)
+        captions, owners = caption_rows(kept)
+        tokenizer = make_tokenizer(model.config)
+        ids = tokenizer.encode(captions)
+        weights = None
+        if tokens and model.config.rerank.weighs_words:
+            weights = word_weights(captions, ids, tokenizer, choose_tagger(tagger))
+        text, words, weights = _embed_texts(model, ids, weights, TEXT_BATCH, tokens)
+    kept_tokens = Tokens(words, weights, frames, mask) if tokens else None
+    return EmbeddedSplit(tuple(kept), video, text, owners, tuple(unreadable), kept_tokens)
+
+
+def embed_split(model: RetrievalModel, split: Split, *, batch: int, tokens: bool = False) -> EmbeddedSplit:
+    """Embed a split that is in memory; from its features, where it has them."""
+    frames, source = split.frames, split.frames.pixels if split.features is None else split.features
+    batches = ((source[rows], frames.mask[rows]) for rows in spans(len(frames.clips), batch))
+    with evaluating(model):
+        video, per_frame, mask = _embed_videos(model, batches, tokens)
+        text, words, weights = _embed_texts(model, split.ids, split.word_weights, batch, tokens)
+    kept = Tokens(words, weights, per_frame, mask) if tokens else None
+    return EmbeddedSplit(frames.clips, video, text, split.owners, frames.unreadable, kept)
 
 
 def embed_with_bundle(path: Path, clips: Sequence[Clip]) -> EmbeddedSplit:
@@ -106,29 +143,65 @@ def make_tokenizer(config: ModelConfig) -> Tokenizer:
         return Tokenizer.from_file(path, config.text)
 
 
-def embed_videos(
-    model: RetrievalModel, batches: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]], device: torch.device
-) -> Embeddings:
-    """Batches of frames uint8 [B, T, S, S, 3] and mask bool [B, T] -> float32 [N, D], unit length."""
-    return _embed(model, ((_tensor(frames, device), _tensor(mask, device)) for frames, mask in batches), model.video)
-
-
-def embed_ids(model: RetrievalModel, ids: NDArray[np.int32], batch: int, device: torch.device) -> Embeddings:
-    """Token ids int32 [N, L] -> float32 [N, D], unit length."""
-    return _embed(model, ((_tensor(ids[rows], device),) for rows in spans(len(ids), batch)), model.text)
-
-
 def spans(count: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
 
 
-def _embed(model: RetrievalModel, batches: Iterable[tuple[Tensor, ...]], tower: Callable[..., Tensor]) -> Embeddings:
-    was_training = model.training
+@contextmanager
+def evaluating(model: RetrievalModel) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; every part's own mode again after it."""
+    before = {module: module.training for module in model.modules()}
     model.eval()
-    with torch.inference_mode():
-        parts = [tower(*batch).float().cpu().numpy() for batch in batches]
-    model.train(was_training)
-    return np.concatenate(parts) if parts else np.zeros((0, model.config.backbone.embed_dim), np.float32)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode
+
+
+def _embed_videos(
+    model: RetrievalModel, batches: Iterable[tuple[NDArray[np.generic], NDArray[np.bool_]]], tokens: bool
+) -> tuple[Embeddings, Embeddings, NDArray[np.bool_]]:
+    """Batches of frames uint8 [B, T, S, S, 3] or features float32 [B, T, D], with masks -> embeddings [N, D], frame
+    embeddings [N, T, D] (empty without `tokens`) and masks [N, T]."""
+    device, width = model.logit_scale.device, model.config.backbone.embed_dim
+    videos, frames, masks = [], [], []
+    for source, mask in batches:
+        given, valid = _tensor(source, device), _tensor(mask, device)
+        features = model.video.encode_frames(given) if given.ndim == 5 else given
+        video, per_frame = model.video.embed(features, valid)
+        videos.append(video.float().cpu().numpy())
+        if tokens:
+            frames.append(per_frame.float().cpu().numpy())
+            masks.append(np.array(mask))
+    return _joined(videos, (0, width)), _joined(frames, (0, 0, width)), _joined(masks, (0, 0))
+
+
+def _embed_texts(
+    model: RetrievalModel, ids: NDArray[np.int32], weights: NDArray[np.uint8] | None, batch: int, tokens: bool
+) -> tuple[Embeddings, Embeddings, NDArray[np.float32]]:
+    """Token ids int32 [N, L] -> embeddings [N, D], words [N, L', D] and their weights [N, L'], cut to the longest row;
+    the last two empty without `tokens`."""
+    device, width = model.logit_scale.device, model.config.backbone.embed_dim
+    texts, words, masks = [], [], []
+    ids = Tokenizer.trim(ids) if len(ids) else ids
+    for rows in spans(len(ids), batch):
+        if not tokens:
+            texts.append(model.text(_tensor(ids[rows], device)).float().cpu().numpy())
+            continue
+        found = model.text.with_words(_tensor(ids[rows], device))
+        texts.append(found.embedding.float().cpu().numpy())
+        words.append(found.words.float().cpu().numpy())
+        masks.append(found.word_mask.float().cpu().numpy())
+    mask = _joined(masks, (0, 0))
+    if tokens and weights is not None:
+        mask = weights[:, : mask.shape[1]].astype(np.float32)
+    return _joined(texts, (0, width)), _joined(words, (0, 0, width)), mask
+
+
+def _joined(parts: list[NDArray[Any]], empty: tuple[int, ...]) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(empty, np.float32)
 
 
 def _refuse_nothing(kept: Sequence[Clip], unreadable: Sequence[str]) -> None:

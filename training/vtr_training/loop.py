@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
-from vtr_export.model.checkpoint import save_checkpoint
-from vtr_export.model.config import ModelConfig
+from vtr_export.model.checkpoint import load_checkpoint, save_checkpoint
 from vtr_export.model.retrieval import RetrievalModel
 from vtr_export.model.stock import from_open_clip
 from vtr_runtime.console import note, progress
-from vtr_runtime.errors import ConfigError, UsageError
-from vtr_runtime.publish import check_output, storage_errors
+from vtr_runtime.errors import ConfigError, UsageError, VtrError
+from vtr_runtime.publish import check_output, staged_file, storage_errors
 
-from .data.batches import BatchPlan
+from .data.batches import Batch, BatchPlan
+from .data.feature_cache import cached_features
 from .data.split import Split, load_split
-from .embed import embed_ids, embed_videos, make_tokenizer, spans
+from .embed import embed_split, make_tokenizer
 from .evaluate import evaluate_embeddings
+from .freeze import count_parameters, set_training, take_over
+from .objective import Objective
 from .optim import build_optimizer, rate_factor, set_rate
 from .recipe import ModelSettings, Recipe
 from .run_log import RunLog
 from .run_state import Progress, load_state, save_state, seed_everything
+from .second_stage import evaluate_second_stage
 from .step import train_step
 
 LOG_EVERY = 10  # steps
@@ -44,7 +48,10 @@ class FitResult:
     metric: str
     steps: int
     seconds_per_step: float
+    peak_memory_bytes: int  # of the GPU, or of the whole process
+    device: str
     skipped: int  # unreadable clips
+    parameters: dict[str, Any]  # see freeze.count_parameters
 
     def to_json(self) -> dict[str, Any]:
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
@@ -54,18 +61,24 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
     """Train into the folder `run`.
 
     On SIGINT the step is finished, last.pt is saved and KeyboardInterrupt raised. `resume` goes on from last.pt; on the
-    CPU the result is bit for bit that of a run that was never stopped."""
+    CPU the result is bit for bit that of a run that was never stopped. VtrError names the step and the clips of a loss
+    that is not finite; best.pt and last.pt stay as they were."""
     check_run(run, recipe, resume=resume)
     device = choose_device(recipe.device)
     seed_everything(recipe.seed)
     model = build_model(recipe.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = build_optimizer(model, recipe.optim)
-    train, val = load_splits(recipe, model.config)
+    objective = Objective(recipe.loss, model.config).to(device)
+    set_training(model, recipe.optim.freeze)
+    optimizer = build_optimizer(model, objective, recipe.optim)
+    train, val = load_splits(recipe, model)
     plan = plan_batches(recipe, train)
-    state = load_state(run / "last.pt", model, optimizer) if resume else begin_run(run, recipe, train)
+    if resume:
+        state = load_state(run / "last.pt", model, objective, optimizer)
+    else:
+        state = begin_run(run, recipe, train)
     if state.data != train.fingerprint:
         raise ConfigError(f"{recipe.data.spec} is not what {run} was begun with; start again with another -o")
-    model.train()
+    pretraining_ends = round(recipe.loss.gap.until * recipe.steps)
     with (
         closing(RunLog(run, step=state.step)) as log,
         interruptible() as interrupted,
@@ -76,20 +89,26 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
             began = time.perf_counter()
             rate = rate_factor(state.step, recipe.steps, recipe.optim.warmup)
             set_rate(optimizer, rate)
-            loss, norm = train_step(model, optimizer, train, plan.batch(state.step), recipe, device)
+            batch = plan.batch(state.step)
+            try:
+                values = train_step(
+                    model, objective, optimizer, train, batch, recipe, pretraining=state.step < pretraining_ends
+                )
+            except VtrError as error:
+                raise VtrError(f"step {state.step + 1}: {error}; its batch: {_clips(train, batch)}") from error
             state.step += 1
             state.seconds += time.perf_counter() - began
             if state.step % LOG_EVERY == 0:
-                log.add(state.step, "train", loss=loss, grad_norm=norm, rate=rate, seconds=state.seconds)
+                log.add(state.step, "train", **values, rate=rate, seconds=state.seconds)
             if state.step % recipe.validation.every == 0 or state.step == recipe.steps:
-                validate(model, val, recipe, device, state, log, run)
-                save_state(run / "last.pt", model, optimizer, state)
-            bar.advance(note=f"loss {loss:.3f}" + (f", best {state.best:.3f}" if state.best_step else ""))
+                validate(model, val, recipe, state, log, run)
+                save_state(run / "last.pt", model, objective, optimizer, state)
+            bar.advance(note=f"loss {values['loss']:.3f}" + (f", best {state.best:.3f}" if state.best_step else ""))
             if interrupted():
-                save_state(run / "last.pt", model, optimizer, state)
+                save_state(run / "last.pt", model, objective, optimizer, state)
                 note(f"stopped after step {state.step}; go on with the same command and --resume")
                 raise KeyboardInterrupt
-    return FitResult(
+    result = FitResult(
         run=run,
         best=run / "best.pt",
         best_step=state.best_step,
@@ -97,30 +116,48 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
         metric=recipe.validation.metric,
         steps=state.step,
         seconds_per_step=state.seconds / state.step,
+        peak_memory_bytes=peak_memory(device),
+        device=device_name(device),
         skipped=len(train.frames.unreadable) + len(val.frames.unreadable),
+        parameters=count_parameters(model, objective),
     )
+    write_summary(run, result)
+    return result
 
 
 def build_model(settings: ModelSettings) -> RetrievalModel:
-    """A model to train: a CLIP backbone, pretrained or of random weights, with new heads."""
-    return from_open_clip(
+    """A model to train: a CLIP backbone, pretrained, from a checkpoint or of random weights, with new heads."""
+    model = from_open_clip(
         settings.backbone,
         pretrained=settings.pretrained,
         temporal=settings.temporal,
         alignment=settings.alignment,
+        rerank=settings.rerank,
         frames=settings.frames,
     )
+    if settings.start_from is not None:
+        taken = take_over(model, load_checkpoint(settings.start_from).model)
+        note(f"{settings.start_from} gives: {', '.join(taken)}")
+    return model
 
 
-def load_splits(recipe: Recipe, config: ModelConfig) -> tuple[Split, Split]:
+def load_splits(recipe: Recipe, model: RetrievalModel) -> tuple[Split, Split]:
     """What is trained on, and what chooses best.pt."""
-    data, tokenizer = recipe.data, make_tokenizer(config)
+    data, tokenizer = recipe.data, make_tokenizer(model.config)
+    tagger = data.tagger if model.config.rerank.weighs_words else None
     train, val = (
-        load_split(data.spec, name, config.frames, tokenizer, cache=data.cache) for name in (data.train, data.val)
+        load_split(data.spec, name, model.config.frames, tokenizer, cache=data.cache, tagger=tagger)
+        for name in (data.train, data.val)
     )
+    train.refuse_without_negatives()
     if "group_r1" in recipe.validation.metric and not any(clip.group for clip in val.frames.clips):
         metric = recipe.validation.metric
         raise ConfigError(f"validation.metric {metric!r} needs groups and split {data.val!r} has none; set it to rsum")
+    if "image" in recipe.optim.freeze:
+        train, val = (
+            replace(split, features=cached_features(model.video, split.frames, batch=recipe.validation.batch))
+            for split in (train, val)
+        )
     return train, val
 
 
@@ -160,6 +197,12 @@ def _changed_keys(before: Any, now: Any, key: str = "") -> Iterator[str]:
         yield key
 
 
+def _clips(split: Split, batch: Batch) -> str:
+    """The first clips of a batch, by name."""
+    names = [str(split.frames.clips[row].video) for row in batch.clips[:3]]
+    return f"{', '.join(names)} and {len(batch.clips) - len(names)} more"
+
+
 def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is cuda and torch sees none; set device to cpu, or to auto")
@@ -183,17 +226,35 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def validate(
-    model: RetrievalModel, split: Split, recipe: Recipe, device: torch.device, state: Progress, log: RunLog, run: Path
-) -> None:
+def validate(model: RetrievalModel, split: Split, recipe: Recipe, state: Progress, log: RunLog, run: Path) -> None:
     """Embed and rank a split, and keep the model in best.pt if it is the best so far."""
-    frames, size = split.frames, recipe.validation.batch
-    batches = ((frames.pixels[rows], frames.mask[rows]) for rows in spans(len(frames.clips), size))
-    video, text = embed_videos(model, batches, device), embed_ids(model, split.ids, size, device)
-    found = evaluate_embeddings(frames.clips, video, text, split.owners)
-    value = found.value(recipe.validation.metric)
-    log.add(state.step, "val", value=value, **found.summary())
+    top_k = recipe.validation.top_k
+    embedded = embed_split(model, split, batch=recipe.validation.batch, tokens=top_k is not None)
+    found = evaluate_embeddings(embedded.clips, embedded.video, embedded.text, embedded.owners)
+    chosen = found if top_k is None else evaluate_second_stage(model, embedded, top_k)
+    value = chosen.value(recipe.validation.metric)
+    second = {} if top_k is None else {f"second_{name}": number for name, number in chosen.summary().items()}
+    log.add(state.step, "val", value=value, **found.summary(), **second)
     if value > state.best:
         state.best, state.best_step = value, state.step
-        training = {"recipe": recipe.model_dump(mode="json"), "step": state.step, "validation": found.to_json()}
+        training = {"recipe": recipe.model_dump(mode="json"), "step": state.step, "validation": chosen.to_json()}
         save_checkpoint(run / "best.pt", model, training=training)
+
+
+def write_summary(run: Path, result: FitResult) -> None:
+    """summary.json: what a finished run came to, for `compare` and the report."""
+    validation = load_checkpoint(run / "best.pt").training["validation"]
+    text = json.dumps({**result.to_json(), "validation": validation}, indent=1, ensure_ascii=False)
+    with staged_file(run / "summary.json") as staged:
+        staged.write_text(text + "\n", encoding="utf-8")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held so far: of the GPU, or by this process in main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"

@@ -14,15 +14,16 @@ from .recipe import OptimSettings
 CLIP_PARTS = ("video.backbone.", "text.backbone.", "logit_scale")
 
 
-def build_optimizer(model: RetrievalModel, settings: OptimSettings) -> AdamW:
-    """An optimizer over all parameters; each group keeps its peak rate as `peak_lr`."""
+def build_optimizer(model: RetrievalModel, objective: nn.Module, settings: OptimSettings) -> AdamW:
+    """An optimizer over all parameters that are not frozen; each group keeps its peak rate as `peak_lr`."""
+    named = [*model.named_parameters(), *((f"objective.{name}", value) for name, value in objective.named_parameters())]
     groups = []
     for is_clip, peak in ((True, settings.clip_lr), (False, settings.lr)):
         for decays, decay in ((True, settings.weight_decay), (False, 0.0)):
             chosen = [
                 tensor
-                for name, tensor in model.named_parameters()
-                if name.startswith(CLIP_PARTS) is is_clip and _decays(name, tensor) is decays
+                for name, tensor in named
+                if tensor.requires_grad and name.startswith(CLIP_PARTS) is is_clip and _decays(name, tensor) is decays
             ]
             if chosen:
                 groups.append({"params": chosen, "lr": peak, "peak_lr": peak, "weight_decay": decay})

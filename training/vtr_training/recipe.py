@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, cast
 
 import tomllib
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from vtr_export.model.config import AlignmentConfig, TemporalConfig
+from vtr_export.model.config import AlignmentConfig, RerankConfig, TemporalConfig
 from vtr_runtime.errors import ConfigError
+
+
+Part = Literal["image", "text", "temporal", "alignment", "rerank"]
 
 
 class Section(BaseModel):
@@ -24,9 +28,19 @@ class ModelSettings(Section):
     pretrained: str | None = Field(
         default=None, description="open_clip's tag or a file of weights; none: random weights"
     )
+    start_from: Path | None = Field(
+        default=None, description="a best.pt; each part of the same configuration begins with its weights, others anew"
+    )
     frames: int = Field(default=12, ge=1, description="T, frames per clip")
     temporal: TemporalConfig = TemporalConfig()
     alignment: AlignmentConfig = AlignmentConfig()
+    rerank: RerankConfig = RerankConfig()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.pretrained is not None and self.start_from is not None:
+            raise ValueError("pretrained and start_from both say where the weights come from; leave one out")
+        return self
 
 
 class DataSettings(Section):
@@ -35,6 +49,9 @@ class DataSettings(Section):
     val: str = Field(default="val", description="split that selects best.pt")
     cache: Path | None = Field(
         default=None, description="folder of decoded frames; default: .frames beside the data file"
+    )
+    tagger: Literal["auto", "spacy", "hanta"] = Field(
+        default="auto", description="who tells parts of speech, where a score weighs words; auto: spaCy if installed"
     )
 
 
@@ -57,11 +74,68 @@ class OptimSettings(Section):
     eps: float = Field(default=1e-6, gt=0, description="added to the root of the second moment")
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps with a linearly rising rate")
     clip_norm: float = Field(default=1.0, gt=0, description="largest norm of the whole gradient")
+    freeze: tuple[Part, ...] = Field(
+        default=(),
+        description="parts that keep their weights; with the image tower among them its features are computed once",
+    )
+
+
+class BslSettings(Section):
+    """MSTDT's binary similarity loss; see losses.bsl."""
+
+    weight: float = Field(default=0.0, ge=0, description="beta; 0: without it")
+    temperature: float = Field(default=0.05, gt=0, description="of both its softmaxes; not the logit scale")
+    teacher: Literal["detached", "live"] = Field(default="detached", description="whether a gradient reaches Q")
+    pairing: Literal["own", "swapped", "averaged"] = Field(
+        default="own", description="Q_vv teaches P_vt and Q_tt P_tv, the other way round, or their mean teaches both"
+    )
+    direction: Literal["forward", "reversed"] = Field(default="forward", description="KL(Q || P), or KL(P || Q)")
+    threshold: float | None = Field(
+        default=None, gt=-1, lt=1, description="Q is 0/1 targets, cosines above it alike; none: softmax targets"
+    )
+
+
+class NegNceSettings(Section):
+    """DMAE's contrastive loss with hard negatives; see losses.neg_nce."""
+
+    positive: float = Field(default=1.0, ge=0, description="c_pos, weight of -log P_ii")
+    negative: float = Field(default=0.5, ge=0, description="c_neg, weight of -log (1 - P_ij) over the hard pairs")
+    margin: float = Field(default=0.0, ge=0, description="m, how far a negative may stay behind and still be hard")
+    scale: float | None = Field(default=None, gt=0, description="of the scores; none: the learned logit scale")
+    hard_from: Literal["own", "rerank"] = Field(
+        default="own", description="hard pairs are those of the score at hand, or of the second stage's refined score"
+    )
+
+
+class TpmSettings(Section):
+    """DMAE's triplet partial margin contrastive learning; see tpm.TpmLoss."""
+
+    weight: float = Field(default=0.0, ge=0, description="0: without it")
+    tau: float = Field(default=0.6, gt=0, le=1, description="importance that is masked away, most important first")
+    delta: float = Field(default=0.1, gt=0, description="margin of every triplet; 0.6 in the released code")
+    triplets: tuple[Literal[1, 2, 3], ...] = Field(default=(1, 2, 3), min_length=1, description="which of the three")
+    release: bool = Field(default=False, description="as in the released code, its defects included (docs/methods.md)")
+
+
+class GapSettings(Section):
+    """Stage A of the diffusion control: its network learns the gap, everything else stands still."""
+
+    loss: Literal["l1", "l2"] = Field(default="l2", description="between true and predicted noise (equation 6: l2)")
+    until: float = Field(default=0.0, ge=0, le=1, description="share of the steps that pre-train; 0: none")
 
 
 class LossSettings(Section):
-    bsl: float = Field(default=0.0, ge=0, description="weight beta of the binary similarity loss; 0: InfoNCE alone")
-    bsl_temperature: float = Field(default=0.05, gt=0, description="of both its softmaxes; not the logit scale")
+    contrastive: Literal["cross-entropy", "negnce"] = Field(
+        default="cross-entropy", description="on the first stage's cosines: symmetric InfoNCE, or NegNCE"
+    )
+    rerank: Literal["cross-entropy", "negnce"] = Field(
+        default="cross-entropy", description="the same on the second stage's scores, where there is one"
+    )
+    rerank_weight: float = Field(default=1.0, gt=0, description="of the second stage's loss beside the first's")
+    negnce: NegNceSettings = NegNceSettings()
+    bsl: BslSettings = BslSettings()
+    tpm: TpmSettings = TpmSettings()
+    gap: GapSettings = GapSettings()
 
 
 class ValidationSettings(Section):
@@ -70,6 +144,11 @@ class ValidationSettings(Section):
         default="rsum", description="what best.pt is chosen by; group_r1: recall at 1 within groups, text to video"
     )
     batch: int = Field(default=64, ge=1, description="clips or captions per pass")
+    top_k: int | None = Field(
+        default=None,
+        ge=1,
+        description="choose best.pt by the second stage on the best K of the first; none: by the first",
+    )
 
 
 class Recipe(Section):
@@ -82,6 +161,33 @@ class Recipe(Section):
     optim: OptimSettings = OptimSettings()
     loss: LossSettings = LossSettings()
     validation: ValidationSettings = ValidationSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        model, loss = self.model, self.loss
+        has_rerank, has_gap = model.rerank.kind != "none", model.alignment.kind == "diffusion"
+        uses_negnce = "negnce" in (loss.contrastive, loss.rerank if has_rerank else None)
+        stage = "a second stage (model.rerank.kind)"
+        for key, given, needs, there in (
+            ("validation.top_k", self.validation.top_k is not None, stage, has_rerank),
+            ("loss.rerank", loss.rerank == "negnce", stage, has_rerank),
+            ("loss.rerank_weight", loss.rerank_weight != 1, stage, has_rerank),
+            (
+                "loss.negnce.hard_from",
+                loss.negnce.hard_from == "rerank",
+                stage,
+                has_rerank,
+            ),
+            ("loss.negnce", loss.negnce != NegNceSettings(), "the loss 'negnce' (loss.contrastive)", uses_negnce),
+            ("loss.gap.until", loss.gap.until > 0, "model.alignment.kind 'diffusion'", has_gap),
+        ):
+            if given and not there:
+                raise ValueError(f"{key} has no effect without {needs}; leave it out, or set that")
+        present = {"image", "text", "temporal", *(["alignment"] if model.alignment.kind != "none" else [])}
+        present |= {"rerank"} if has_rerank else set()
+        if absent := [part for part in self.optim.freeze if part not in present]:
+            raise ValueError(f"optim.freeze names {absent[0]!r}, which this model has not; leave it out")
+        return self
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -99,9 +205,29 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path}: {key}: {first['msg']}; mend it in the file or with --set {key}=...") from None
+        raise ConfigError(f"{path}: {_first_fault(error)}") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    """Which key is wrong, why, and how to mend it. For an unknown key the nearest known one is named."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    if not key:
+        return f"{first['msg'].removeprefix('Value error, ')}"
+    reason = f"{key}: {first['msg'].removeprefix('Value error, ')}"
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(Recipe, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        return f"{key} is no key; {hint}"
+    return f"{reason}; mend it in the file or with --set {key}=..."
+
+
+def _known_keys(record: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys of the table at `path` of a record."""
+    for name in path:
+        record = cast(type[BaseModel], record.model_fields[str(name)].annotation)
+    return list(record.model_fields)
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:

@@ -28,10 +28,11 @@ class Progress:
     seconds: float = 0.0  # spent in steps
 
 
-def save_state(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
+def save_state(path: Path, model: nn.Module, objective: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
     """Write `path` atomically."""
     state = {
         "model": model.state_dict(),
+        "objective": objective.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": random_state(),
         "progress": asdict(progress),
@@ -41,11 +42,12 @@ def save_state(path: Path, model: nn.Module, optimizer: Optimizer, progress: Pro
         torch.save(state, file)
 
 
-def load_state(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
+def load_state(path: Path, model: nn.Module, objective: nn.Module, optimizer: Optimizer) -> Progress:
     """Restore everything from `path`, random generators included. CheckpointError if it is damaged or does not fit."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
+        objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
         progress = Progress(**state["progress"])
         set_random_state(state["random"])

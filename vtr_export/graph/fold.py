@@ -1,47 +1,62 @@
-"""The sampler with everything folded that does not depend on the sentence.
+"""A sampler with everything folded that does not depend on what is embedded.
 
 The time embedding and each adaLN shift, scale and gate depend on the step alone, so they become constants; shift and
-scale join the LayerNorm before them as its bias and weight. Attention over one token is its value and output
-projections, which become one matrix. Weights that the steps share stay shared."""
+scale join the LayerNorm before them as its bias and weight. Under a text condition they depend on the sentence, and the
+time embedding alone becomes a constant. Attention over one token is its value and output projections, which become one
+matrix. Weights that the steps share stay shared. A folded sampler draws no noise."""
 
 from __future__ import annotations
+
+import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..model.alignment_network import DiTBlock, SelfAttentionOfOne
 from ..model.attention import unit
-from ..model.dits import DiTBlock, Sampler, SelfAttentionOfOne
+from ..model.dits import Sampler, Walk
 from ..model.text_tower import TextTower
+from ..model.video_tower import VideoTower
 
-
-class FoldedTextTower(TextTower):
-    """A text tower, same backbone, whose sampler is folded."""
-
-    def __init__(self, tower: TextTower) -> None:
-        nn.Module.__init__(self)
-        self.backbone = tower.backbone
-        self.alignment = None if tower.alignment is None else FoldedSampler(tower.alignment)  # type: ignore[assignment]
+M = TypeVar("M", bound=nn.Module)
+Tower = TypeVar("Tower", TextTower, VideoTower)
 
 
 def fold_text_tower(tower: TextTower) -> TextTower:
-    """The same function of the ids as `tower`, to rounding, with the step constants folded."""
-    return FoldedTextTower(tower).eval()
+    """The same function of the ids as `tower`, to rounding and without noise, its sampler folded; another head stays as
+    it is. The weights are shared with the tower given."""
+    return _fold(tower)
 
 
-class FoldedSampler(nn.Module):
-    """Text projections [B, D] -> the walk v_T', ..., v_0, as Sampler's, for inference only."""
+def fold_video_tower(tower: VideoTower) -> VideoTower:
+    """The same function of frames and mask as `tower`, as fold_text_tower."""
+    return _fold(tower)
+
+
+def _fold(tower: Tower) -> Tower:
+    head = tower.alignment
+    return (_with_parts(tower, alignment=fold_sampler(head)) if isinstance(head, Sampler) else tower).eval()
+
+
+def fold_sampler(sampler: Sampler) -> Walk:
+    return (_fold_conditioned(sampler) if sampler.network.text is not None else FoldedSampler(sampler)).eval()
+
+
+class FoldedSampler(Walk):
+    """Embeddings [B, D] -> the walk v_T', ..., v_0 of an unconditioned Sampler, for inference only."""
 
     def __init__(self, sampler: Sampler) -> None:
         super().__init__()
-        self.steps, self.start, self.chi = sampler.steps, sampler.start, sampler.chi
+        self.start, self.schedule = sampler.start, sampler.schedule
         network = sampler.network
         self.latent, self.final = network.latent, network.final.linear
         self.values = nn.ModuleList(_fold_attention(block.attn) for block in _blocks(network.blocks))
         self.mlps = nn.ModuleList(block.mlp for block in _blocks(network.blocks))
         with torch.no_grad():
-            *blocks, final = sampler.modulations()
-            for k in range(1, self.steps + 1):
+            *blocks, final = network.modulations(sampler.time_features)
+            for k in range(1, self.schedule.steps + 1):
                 for b, table in enumerate(blocks):
                     shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = table[k - 1].chunk(6)
                     self._keep(f"{k}_{b}_attention", shift_1, scale_1, gate_1)
@@ -68,12 +83,40 @@ class FoldedSampler(nn.Module):
             x = x + self._constant(f"{k}_{b}_mlp", "gate") * mlp(self._norm(x, f"{k}_{b}_mlp"))
         return self.final(self._norm(x, f"{k}_final"))  # type: ignore[no-any-return]
 
-    def trajectory(self, text: Tensor) -> list[Tensor]:
-        """v_T', ..., v_0 as in equation 8: v_(k-1) = v_k - chi_k eps(v_k, k)."""
-        latents = [unit(text) if self.start == "normalised" else text]
-        for k in range(self.steps, 0, -1):
-            latents.append(latents[-1] - self.chi[k - 1] * self._bias_of_gap(latents[-1], k))
+    def trajectory(self, embeddings: Tensor) -> list[Tensor]:
+        latents = [unit(embeddings) if self.start == "normalised" else embeddings]
+        for k in range(self.schedule.steps, 0, -1):
+            latents.append(latents[-1] - self.schedule.chi[k - 1] * self._bias_of_gap(latents[-1], k))
         return latents
+
+
+class _Constant(nn.Module):
+    """Gives the same, whatever it is given."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value: Tensor
+        self.register_buffer("value", value)
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.value
+
+
+def _fold_conditioned(sampler: Sampler) -> Sampler:
+    network = sampler.network
+    with torch.no_grad():
+        time = _Constant(network.time(sampler.time_features))
+    blocks = nn.ModuleList(_with_parts(block, attn=_fold_attention(block.attn)) for block in _blocks(network.blocks))
+    folded = _with_parts(sampler, network=_with_parts(network, time=time, blocks=blocks))
+    folded.noise_in_evaluation = False
+    return folded
+
+
+def _with_parts(module: M, **parts: nn.Module) -> M:
+    """A shallow copy of a module with other parts; the one given keeps its own."""
+    changed = copy.copy(module)
+    vars(changed)["_modules"] = {**module._modules, **parts}
+    return changed
 
 
 def _blocks(blocks: nn.ModuleList) -> list[DiTBlock]:

@@ -64,7 +64,7 @@ def trace_video(tower: VideoTower, config: ModelConfig, path: Path, *, opset: in
     mask[0, spec.count // 2 + 1 :] = False
     inputs = {"frames": frames.to(torch.uint8), "frame_mask": mask}
     axes = {"frames": {0: BATCH}, "frame_mask": {0: BATCH}}
-    inner = ("frame_embeddings",) if debug_outputs else ()
+    inner = tower.inner_stages if debug_outputs else ()
     return _trace(_Stages(tower, "video_embedding", inner), inputs, axes, path, opset)
 
 
@@ -73,10 +73,7 @@ def trace_text(tower: TextTower, config: ModelConfig, path: Path, *, opset: int,
     spec = config.text
     ids = torch.full((TRACE_BATCH, TRACE_TOKENS), spec.end_id, dtype=torch.int32)
     ids[:, 0] = spec.start_id
-    inner: tuple[str, ...] = ()
-    if debug_outputs:
-        with torch.inference_mode():
-            inner = tuple(name for name in tower.stages(ids) if name != "aligned")
+    inner = tower.inner_stages if debug_outputs else ()
     tokens = Dim("tokens", min=2, max=spec.context_length)
     axes = {"input_ids": {0: BATCH, 1: tokens}}
     return _trace(_Stages(tower, "aligned", inner), {"input_ids": ids}, axes, path, opset)

@@ -1,180 +1,79 @@
-"""DITS, the truncated sampler that walks a text embedding towards the videos (NeurIPS 2024, equation 8), without noise:
+"""DITS, the truncated sampler that walks an embedding across the gap between modalities (NeurIPS 2024, equation 8):
 
-    v_T' = t;   v_(k-1) = v_k - chi_k eps(v_k, k),   k = T', ..., 1
+    v_T' = t;   v_(k-1) = v_k - chi_k eps(v_k, k) + lambda_k z,   z ~ N(0, I),   k = T', ..., 1
 
-eps is a stack of DiT blocks (Peebles and Xie 2023, adaLN-Zero) on a sequence of one token, so samples never mix."""
+lambda_k is 0, or sqrt(beta_k) but for k = 1, where no noise is added."""
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from .alignment_network import AlignmentNetwork, at_step, time_features
 from .attention import unit
 from .config import AlignmentConfig
-
-TIME_FEATURES = 256
-MAX_PERIOD = 10_000.0
+from .schedule import Schedule, noise_source, normal_like
 
 
-def step_sizes(steps: int, beta_start: float, beta_end: float) -> tuple[float, ...]:
-    """chi_1 ... chi_T' = beta_k / sqrt(alpha_k (1 - abar_k)) of the linear variance schedule, in float64.
+class Walk(nn.Module):
+    """A head whose steps can be looked at: embeddings [B, D] -> v_T', ..., v_0."""
 
-    alpha_k = 1 - beta_k, abar_k = alpha_1 ... alpha_k; with one step beta_1 = beta_start."""
-    beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
-    alpha = 1.0 - beta
-    chi = beta / torch.sqrt(alpha * (1.0 - alpha.cumprod(0)))
-    return tuple(chi.tolist())
+    schedule: Schedule
 
+    def trajectory(self, embeddings: Tensor) -> list[Tensor]:
+        """v_T', ..., v_0: T' + 1 tensors [B, D]."""
+        raise NotImplementedError
 
-def time_features(steps: int) -> Tensor:
-    """float32 [T', 256]: cosines, then sines, of k at 128 periods from 1 to 10,000 (over 2 pi), for k = 1 ... T'."""
-    half = TIME_FEATURES // 2
-    frequencies = torch.exp(-math.log(MAX_PERIOD) * torch.arange(half, dtype=torch.float64) / half)
-    angles = torch.arange(1, steps + 1, dtype=torch.float64)[:, None] * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1).float()
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return self.trajectory(embeddings)[-1]
 
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return x * (1.0 + scale) + shift
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """`sampler_step_k` is v_(k-1), what step k makes; k = T' ... 1."""
+        return tuple(f"sampler_step_{k}" for k in range(self.schedule.steps, 0, -1))
 
 
-class SelfAttentionOfOne(nn.Module):
-    """Self-attention over a sequence of one token, [B, D] -> [B, D].
+class Sampler(Walk):
+    """The walk. It depends on its start alone, so an embedding is aligned once, whatever it is compared with.
 
-    The softmax over one score is 1, whatever query and key are: the answer is the token's value. All three
-    projections are parameters, as in the paper's network; only the value's part is computed."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-        _xavier(self.out_proj)
-
-    def forward(self, x: Tensor) -> Tensor:
-        value = F.linear(x, self.in_proj_weight[2 * self.width :], self.in_proj_bias[2 * self.width :])
-        return self.out_proj(value)  # type: ignore[no-any-return]
-
-
-class DiTBlock(nn.Module):
-    """Attention and MLP, each with shift, scale and gate made from the step's condition; the identity at first."""
-
-    def __init__(self, width: int, mlp_ratio: float) -> None:
-        super().__init__()
-        hidden = int(width * mlp_ratio)
-        self.norm_1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.attn = SelfAttentionOfOne(width)
-        self.norm_2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.mlp = nn.Sequential(
-            OrderedDict(
-                c_fc=_xavier(nn.Linear(width, hidden)),
-                gelu=nn.GELU(approximate="tanh"),
-                c_proj=_xavier(nn.Linear(hidden, width)),
-            )
-        )
-        self.ada_ln = _zero(nn.Linear(width, 6 * width))
-
-    def modulation(self, conditions: Tensor) -> Tensor:
-        """Conditions [..., D] -> shift, scale, gate of the attention, then of the MLP: [..., 6 D]."""
-        return self.ada_ln(F.silu(conditions))  # type: ignore[no-any-return]
-
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=-1)
-        x = x + gate_1 * self.attn(modulate(self.norm_1(x), shift_1, scale_1))
-        return x + gate_2 * self.mlp(modulate(self.norm_2(x), shift_2, scale_2))  # type: ignore[no-any-return]
-
-
-class FinalLayer(nn.Module):
-    """LayerNorm, shift and scale, and the projection that is zero at first: the sampler begins as the identity."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.ada_ln = _zero(nn.Linear(width, 2 * width))
-        self.linear = _zero(nn.Linear(width, width))
-
-    def modulation(self, conditions: Tensor) -> Tensor:
-        """Conditions [..., D] -> shift and scale: [..., 2 D]."""
-        return self.ada_ln(F.silu(conditions))  # type: ignore[no-any-return]
-
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        shift, scale = modulation.chunk(2, dim=-1)
-        return self.linear(modulate(self.norm(x), shift, scale))  # type: ignore[no-any-return]
-
-
-class AlignmentNetwork(nn.Module):
-    """eps(v_k, k): latents [B, D] and one step's modulations -> the bias of the gap at that step [B, D]."""
+    The paper starts at the text; behind the video tower (gap t - v, its table 6b) the start is the unit video
+    embedding. Whether noise is drawn outside training is left open there: `eval_noise` decides."""
 
     def __init__(self, width: int, config: AlignmentConfig) -> None:
         super().__init__()
-        self.latent = _xavier(nn.Linear(width, width))
-        self.time = nn.Sequential(_normal(nn.Linear(TIME_FEATURES, width)), nn.SiLU(), _normal(nn.Linear(width, width)))
-        self.blocks = nn.ModuleList(DiTBlock(width, config.mlp_ratio) for _ in range(config.blocks))
-        self.final = FinalLayer(width)
-
-    def modulations(self, features: Tensor) -> list[Tensor]:
-        """Time features [..., 256] -> the modulation [..., 6 D] of every block, and [..., 2 D] of the final layer."""
-        conditions = self.time(features)
-        return [layer.modulation(conditions) for layer in (*self.blocks, self.final)]
-
-    def forward(self, latents: Tensor, modulations: Sequence[Tensor]) -> Tensor:
-        x = self.latent(latents)
-        for layer, modulation in zip((*self.blocks, self.final), modulations, strict=True):
-            x = layer(x, modulation)
-        return x  # type: ignore[no-any-return]
-
-
-class Sampler(nn.Module):
-    """The walk. Text projections [B, D] -> v_0 [B, D]. It depends on the text alone, so a query is aligned once."""
-
-    def __init__(self, width: int, config: AlignmentConfig) -> None:
-        super().__init__()
-        self.width, self.steps, self.start = width, config.steps, config.start
-        self.chi = step_sizes(config.steps, config.beta_start, config.beta_end)
+        self.width, self.schedule = width, Schedule.of(config)
+        self.start = "normalised" if config.of_video else config.start
+        self.noise_in_training = config.noise == "sqrt-beta"
+        self.noise_in_evaluation = config.eval_noise == "sqrt-beta"
         self.network = AlignmentNetwork(width, config)
         self.time_features: Tensor
         self.register_buffer("time_features", time_features(config.steps), persistent=False)
 
-    def modulations(self) -> list[Tensor]:
-        """The network's modulations for all steps at once, row k - 1 for step k. They depend on the weights alone, so
-        an exporter may keep them as constants and call `walk`."""
-        return self.network.modulations(self.time_features)
+    def modulations(self, start: Tensor) -> list[Tensor]:
+        """The network's modulations for all steps at once: [T', n D], which depend on the weights alone, so that an
+        exporter may keep them as constants and call `walk`; with a text condition [B, T', n D] of starts [B, D]."""
+        return self.network.modulations(self.time_features, start.unsqueeze(-2))
 
-    def trajectory(self, text: Tensor) -> list[Tensor]:
-        """v_T', ..., v_0: T' + 1 tensors [B, D]."""
-        return self.walk(text, self.modulations())
+    def trajectory(self, embeddings: Tensor) -> list[Tensor]:
+        start = unit(embeddings) if self.start == "normalised" else embeddings
+        return self.walk(start, self.modulations(start))
 
-    def walk(self, text: Tensor, modulations: Sequence[Tensor]) -> list[Tensor]:
-        latents = [unit(text) if self.start == "normalised" else text]
-        for k in range(self.steps, 0, -1):
-            gap = self.network(latents[-1], [table[k - 1] for table in modulations])
-            latents.append(latents[-1] - self.chi[k - 1] * gap)
+    def walk(self, start: Tensor, modulations: Sequence[Tensor]) -> list[Tensor]:
+        noisy = self.noise_in_training if self.training else self.noise_in_evaluation
+        source = noise_source(training=self.training)
+        latents = [start]
+        for k in range(self.schedule.steps, 0, -1):
+            gap = self.network(latents[-1], at_step(modulations, k))
+            latent = latents[-1] - self.schedule.chi[k - 1] * gap
+            if noisy and k > 1:
+                latent = latent + self.schedule.sigma[k - 1] * normal_like(latent, source)
+            latents.append(latent)
         return latents
 
-    def forward(self, text: Tensor) -> Tensor:
-        return self.trajectory(text)[-1]
 
-
-def _xavier(layer: nn.Linear) -> nn.Linear:
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def _normal(layer: nn.Linear) -> nn.Linear:
-    nn.init.normal_(layer.weight, std=0.02)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def _zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+def without_evaluation_noise(model: nn.Module) -> None:
+    """Make every sampler a function of its start, in place, as it is in an exported graph."""
+    for module in model.modules():
+        if isinstance(module, Sampler):
+            module.noise_in_evaluation = False

@@ -7,18 +7,20 @@ import math
 import torch
 from torch import nn
 
+from .alignment import ResidualMlp
 from .dits import Sampler
 
 WALK = 3.0
-"""Length of a redrawn sampler's walk, over that of its start."""
+"""Length of what a redrawn alignment head adds, over that of its start."""
 
 
 @torch.no_grad()
 def redraw_zero_parameters(model: nn.Module, seed: int) -> list[str]:
     """Redraw every parameter that is entirely zero, in place; return the names. The same seed gives the same weights.
 
-    Matrices get half the deviation that keeps a variance, vectors 0.1. The sampler's last projection is drawn such that
-    its walk is about three times as long as its start: of unit variance per channel, or of length 1 if normalised."""
+    Matrices get half the deviation that keeps a variance, vectors 0.1. The last projection of a sampler
+    or MLP is drawn such that it adds about three times the length of its start: of unit variance per channel, or of
+    length 1 if normalised."""
     generator = torch.Generator().manual_seed(seed)
     last = _last_deviations(model)
     redrawn = []
@@ -34,11 +36,11 @@ def redraw_zero_parameters(model: nn.Module, seed: int) -> list[str]:
 def _last_deviations(model: nn.Module) -> dict[int, float]:
     """By identity of the parameter. The bias, a drift that no text can change, stays far below the matrix's part."""
     deviations = {}
-    for sampler in model.modules():
-        if isinstance(sampler, Sampler):
-            start = 1.0 if sampler.start == "raw" else math.sqrt(1.0 / sampler.width)
-            step = WALK * start / sum(sampler.chi)
-            linear = sampler.network.final.linear
-            deviations[id(linear.weight)] = step * math.sqrt(1.0 / sampler.width)
+    for head in model.modules():
+        if isinstance(head, Sampler | ResidualMlp):
+            start = 1.0 if head.start == "raw" else math.sqrt(1.0 / head.width)
+            step = WALK * start / (sum(head.schedule.chi) if isinstance(head, Sampler) else 1.0)
+            linear = head.network.final.linear if isinstance(head, Sampler) else head.last
+            deviations[id(linear.weight)] = step * math.sqrt(1.0 / head.width)
             deviations[id(linear.bias)] = 0.1 * step
     return deviations

@@ -1,4 +1,4 @@
-"""Both towers and the temperature of their similarity."""
+"""Both towers, the temperature of their similarity, and the second stage."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
+from .rerank import build_reranker
 from .temporal import copy_text_weights
 from .text_tower import TextTower
 from .video_tower import VideoTower
@@ -23,6 +24,7 @@ class RetrievalModel(nn.Module):
         self.config = config
         self.video = VideoTower(config)
         self.text = TextTower(config)
+        self.rerank = build_reranker(config)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1.0 / 0.07)))
         self.initialise_temporal_head()
 

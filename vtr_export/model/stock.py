@@ -13,7 +13,7 @@ from vtr_runtime.errors import CheckpointError, ConfigError
 
 from .backbone import load_open_clip_state_dict
 from .checkpoint import read_weights_only
-from .config import AlignmentConfig, BackboneConfig, ModelConfig, TemporalConfig
+from .config import AlignmentConfig, BackboneConfig, ModelConfig, RerankConfig, TemporalConfig
 from .retrieval import RetrievalModel
 
 
@@ -23,6 +23,7 @@ def from_open_clip(
     pretrained: str | Path | None,
     temporal: TemporalConfig | None = None,
     alignment: AlignmentConfig | None = None,
+    rerank: RerankConfig | None = None,
     frames: int = 12,
 ) -> RetrievalModel:
     """Build a model on an open_clip backbone (see BackboneConfig.from_open_clip for `name`).
@@ -34,7 +35,8 @@ def from_open_clip(
     if pretrained is not None:
         file, preprocess = _weights_file(backbone, pretrained)
         backbone = backbone.model_copy(update=preprocess)
-    model = RetrievalModel(ModelConfig.from_backbone(backbone, frames=frames, temporal=temporal, alignment=alignment))
+    config = ModelConfig.from_backbone(backbone, frames=frames, temporal=temporal, alignment=alignment, rerank=rerank)
+    model = RetrievalModel(config)
     if file is not None:
         _load(model, file)
     return model.eval()

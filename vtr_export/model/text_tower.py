@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from .alignment import align, build_alignment_head
 from .attention import keep, unit
 from .backbone import TextTransformer
 from .config import ModelConfig
-from .dits import Sampler
+from .dits import Walk
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class TextTower(nn.Module):
         self.backbone = TextTransformer(
             backbone.text, backbone.embed_dim, quick_gelu=backbone.quick_gelu, end_id=config.text.end_id
         )
-        self.alignment = Sampler(backbone.embed_dim, config.alignment) if config.alignment.kind == "dits" else None
+        self.alignment = build_alignment_head(backbone.embed_dim, config.alignment, "text")
 
     def forward(self, input_ids: Tensor) -> Tensor:
         return self.stages(input_ids)["aligned"]
@@ -41,13 +42,15 @@ class TextTower(nn.Module):
         `aligned` (norm 1), each [B, D]."""
         text = self.backbone(input_ids)
         stages: dict[str, Tensor] = {"text_embedding": text}
-        if self.alignment is not None:
-            steps = range(self.alignment.steps, 0, -1)
-            latents = self.alignment.trajectory(text)[1:]
-            stages |= {f"sampler_step_{k}": latent for k, latent in zip(steps, latents, strict=True)}
-            text = latents[-1]
-        stages["aligned"] = unit(text)
-        return stages
+        if self.alignment is None:
+            return stages | {"aligned": unit(text)}
+        steps, aligned = align(self.alignment, text)
+        return stages | steps | {"aligned": aligned}
+
+    @property
+    def inner_stages(self) -> tuple[str, ...]:
+        """The names of `stages` before the last."""
+        return ("text_embedding", *(self.alignment.stage_names if isinstance(self.alignment, Walk) else ()))
 
     def with_words(self, input_ids: Tensor) -> TextFeatures:
         """One pass for the sentence and its words."""

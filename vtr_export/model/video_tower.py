@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .alignment import align, build_alignment_head
 from .backbone import build_image_tower
 from .config import ModelConfig
+from .dits import Walk
 from .temporal import build_temporal_head
 
 
@@ -18,6 +20,7 @@ class VideoTower(nn.Module):
         self.count, self.size, self.width = config.frames.count, config.frames.size, config.backbone.embed_dim
         self.backbone = build_image_tower(config.backbone)
         self.temporal = build_temporal_head(config)
+        self.alignment = build_alignment_head(self.width, config.alignment, "video")
         self.mean: Tensor
         self.scale: Tensor
         self.register_buffer("mean", 255.0 * _channels(config.frames.mean), persistent=False)
@@ -27,9 +30,28 @@ class VideoTower(nn.Module):
         return self.stages(frames, frame_mask)["video_embedding"]
 
     def stages(self, frames: Tensor, frame_mask: Tensor) -> dict[str, Tensor]:
-        """`frame_embeddings` [B, T, D] (norm 1, zero where masked) and `video_embedding` [B, D]."""
-        video, per_frame = self.temporal(self.encode_frames(frames), frame_mask)
-        return {"frame_embeddings": per_frame, "video_embedding": video}
+        """`frame_embeddings` [B, T, D] (norm 1, zero where masked; not aligned), `sampler_step_k` [B, D] of a sampler
+        behind this tower (as TextTower's) and `video_embedding` [B, D]."""
+        return self._head_stages(self.encode_frames(frames), frame_mask)
+
+    @property
+    def inner_stages(self) -> tuple[str, ...]:
+        """The names of `stages` before the last."""
+        return ("frame_embeddings", *(self.alignment.stage_names if isinstance(self.alignment, Walk) else ()))
+
+    def embed(self, features: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, T, D] as `encode_frames` gives them -> (video embeddings [B, D], frame embeddings [B, T, D])."""
+        stages = self._head_stages(features, frame_mask)
+        return stages["video_embedding"], stages["frame_embeddings"]
+
+    def _head_stages(self, features: Tensor, frame_mask: Tensor) -> dict[str, Tensor]:
+        """The temporal head, and the alignment behind it."""
+        video, per_frame = self.temporal(features, frame_mask)
+        stages: dict[str, Tensor] = {"frame_embeddings": per_frame}
+        if self.alignment is not None:
+            steps, video = align(self.alignment, video)
+            stages |= steps
+        return stages | {"video_embedding": video}
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         """uint8 [B, T, S, S, 3] -> the image tower's features [B, T, D], not normalised."""

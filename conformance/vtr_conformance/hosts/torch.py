@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from vtr_export.model.checkpoint import load_checkpoint
+from vtr_export.model.dits import without_evaluation_noise
 from vtr_runtime.bundle import Bundle
 from vtr_runtime.errors import CheckpointError
 
@@ -16,7 +17,7 @@ from .base import Arrays, scores
 
 
 class TorchHost:
-    """Answers the stages inside the model; the stages before it are the runtime's own."""
+    """Answers the stages inside the model, without noise as in the graphs; the stages before are the runtime's own."""
 
     name = "pytorch"
     backend = "torch"
@@ -28,6 +29,7 @@ class TorchHost:
                 f"{checkpoint} is not the checkpoint that {bundle.folder} was exported from; give that one"
             )
         self.model = loaded.model.eval()
+        without_evaluation_noise(self.model)
 
     def answer(self, case: Case) -> Arrays | str:
         arrays = case.arrays

@@ -34,6 +34,7 @@ class CachedFrames:
     pixels: NDArray[np.uint8]  # [N, T, S, S, 3], memory-mapped; the rows after the last clip's are empty
     mask: NDArray[np.bool_]  # [N, T]
     unreadable: tuple[str, ...]  # one sentence each
+    place: Path  # the cache's folder, named by a fingerprint of the clips and the frame contract
 
 
 def cached_frames(clips: Sequence[Clip], spec: FrameSpec, folder: Path) -> CachedFrames:
@@ -56,7 +57,7 @@ def cached_frames(clips: Sequence[Clip], spec: FrameSpec, folder: Path) -> Cache
     for sentence in failed.values():
         note(f"skipped: {sentence}")
     pixels = np.load(place / "pixels.npy", mmap_mode="r")
-    return CachedFrames(tuple(kept), pixels, np.load(place / "mask.npy"), tuple(failed.values()))
+    return CachedFrames(tuple(kept), pixels, np.load(place / "mask.npy"), tuple(failed.values()), place)
 
 
 def _key(clips: Sequence[Clip], spec: FrameSpec) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vtr_runtime.errors import DataError
 from vtr_runtime.manifest import FrameSpec, fingerprint
 from vtr_runtime.text import Tokenizer
 
@@ -24,6 +25,8 @@ class Split:
     frames: CachedFrames
     ids: NDArray[np.int32]  # [captions, L] zero-padded
     owners: NDArray[np.int64]  # [captions] the clip that each belongs to
+    word_weights: NDArray[np.uint8] | None = None  # [captions, L] 0 where masked, 2 for important words, else 1
+    features: NDArray[np.float32] | None = None  # [clips, T, D] of a frozen image tower
 
     @cached_property
     def fingerprint(self) -> str:
@@ -36,13 +39,46 @@ class Split:
         """[clips] the row of each clip's first caption."""
         return np.searchsorted(self.owners, np.arange(len(self.frames.clips)))
 
+    @cached_property
+    def videos(self) -> NDArray[np.int64]:
+        """[clips] equal numbers for clips that are the same part of the same file: they are no negatives."""
+        numbers: dict[tuple[Path, float | None, float | None], int] = {}
+        keys = [(clip.video.resolve(), clip.start, clip.end) for clip in self.frames.clips]
+        return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
-def load_split(spec: Path, name: str, frames: FrameSpec, tokenizer: Tokenizer, *, cache: Path | None = None) -> Split:
-    """Decode a split, or find it decoded in `cache` (none: .frames beside the data file), and tokenize it."""
+    def refuse_without_negatives(self) -> None:
+        """DataError where no batch could teach anything."""
+        for what, count in (("captions", len(np.unique(self.ids, axis=0))), ("videos", len(np.unique(self.videos)))):
+            if count < 2:
+                raise DataError(
+                    f"all {what} of the training split are the same, so nothing tells pairs apart; add others"
+                )
+
+
+def load_split(
+    spec: Path,
+    name: str,
+    frames: FrameSpec,
+    tokenizer: Tokenizer,
+    *,
+    cache: Path | None = None,
+    tagger: str | None = None,
+) -> Split:
+    """Decode a split, or find it decoded in `cache` (none: .frames beside the data file), and tokenize it.
+
+    With a `tagger` each token's weight is told from its word's part of speech, once for a data set."""
     clips = read_clips(spec, name)
-    decoded = cached_frames(clips, frames, cache or data_file(spec).parent / ".frames")
+    folder = cache or data_file(spec).parent / ".frames"
+    decoded = cached_frames(clips, frames, folder)
     captions, owners = caption_rows(decoded.clips)
-    return Split(decoded, tokenizer.encode(captions), owners)
+    ids = tokenizer.encode(captions)
+    weights = None
+    if tagger is not None:
+        from .parts_of_speech import choose_tagger
+        from .word_weights import cached_word_weights
+
+        weights = cached_word_weights(captions, ids, tokenizer, choose_tagger(tagger), folder)
+    return Split(decoded, ids, owners, weights)
 
 
 def caption_rows(clips: Sequence[Clip]) -> tuple[list[str], NDArray[np.int64]]:

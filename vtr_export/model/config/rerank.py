@@ -51,4 +51,6 @@ class RerankConfig(KindRecord):
     def _fits_together(self) -> Self:
         if not self.visual_attention and self.visual_factor != 0.5:
             raise ValueError("visual_factor has no effect without visual_attention; leave it out")
+        if self.tokens == "sentence" and not self.textual_attention:
+            raise ValueError("textual_attention has no effect on tokens 'sentence'; leave it out")
         return self

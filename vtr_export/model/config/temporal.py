@@ -67,7 +67,7 @@ class TemporalConfig(KindRecord):
     difference: Literal["guide", "zero-last", "cross-boundary", "none"] = Field(
         default="guide",
         description="D_k: [v_1, v_2-v_1, ...], [v_2-v_1, ..., 0], [v_1-v_0, v_2-v_1, ...] with v_0 the frame before "
-        "the subset, or no differences",
+        "the subset (zero where a clip begins), or no differences",
     )
     merge: Literal["add", "gate", "projection", "interleave"] = Field(
         default="add",
@@ -80,7 +80,10 @@ class TemporalConfig(KindRecord):
     )
     pool: Literal["mean", "sum"] = Field(default="mean", description="over the valid frames of a subset")
     short_residual: bool = Field(default=False, description="add the frames to what the short-term blocks make of them")
-    normalise: bool = Field(default=True, description="frames of s, then s and l, to norm 1 before the fusion")
+    normalise: bool = Field(
+        default=True,
+        description="frames of both branches, then s and l, to norm 1 before the fusion; without it V alone",
+    )
     alpha: float = Field(default=0.5, ge=0, le=1, description="V = alpha s + (1 - alpha) l, short against long term")
     alpha_learned: bool = Field(default=False, description="alpha is a learned sigmoid that begins at `alpha`")
 
