@@ -87,13 +87,14 @@ def _train(row: Row, seed: int, output: Path, run: Path, quick: bool) -> None:
 def _test(row: Row, data: Path, run: Path) -> None:
     """test.json: the first stage on the test split, and `second_stage` where the row has one."""
     from vtr_export.model.checkpoint import load_checkpoint
+    from vtr_training.data.parts_of_speech import HantaTagger
     from vtr_training.data.split import load_split
     from vtr_training.embed import embed_split, make_tokenizer
     from vtr_training.evaluate import evaluate_embeddings
     from vtr_training.second_stage import evaluate_second_stage
 
     model = load_checkpoint(run / "best.pt").model
-    tagger = "hanta" if model.config.rerank.weighs_words else None
+    tagger = HantaTagger() if model.config.rerank.weighs_words else None
     test = load_split(data, "test", model.config.frames, make_tokenizer(model.config), tagger=tagger)
     split = embed_split(model, test, batch=64, tokens=row.top_k is not None)
     found = evaluate_embeddings(split.clips, split.video, split.text, split.owners).to_json()

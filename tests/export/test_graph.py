@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,11 +14,19 @@ from onnx import TensorProto, helper
 
 from vtr_export.graph import trace as trace_module
 from vtr_export.graph.check import compare_with_torch, describe_graph, random_ids
-from vtr_export.graph.fold import fold_text_tower
+from vtr_export.graph.fold import FoldedSampler, fold_text_tower, fold_video_tower
 from vtr_export.graph.trace import TracedGraph, trace_text
+from vtr_export.model import AlignmentConfig, BackboneConfig, ModelConfig, RetrievalModel, redraw_zero_parameters
 from vtr_export.model.checkpoint import Checkpoint, load_checkpoint
+from vtr_export.model.dits import Sampler, without_evaluation_noise
 from vtr_runtime.bundle import open_bundle
 from vtr_runtime.errors import GateError
+
+TINY_BACKBONE = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "layers": 1, "width": 32, "head_width": 16},
+    "text_cfg": {"width": 32, "heads": 2, "layers": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +46,49 @@ def test_folding_keeps_every_step_of_the_walk(loaded: Checkpoint) -> None:
         # the folded matrix is kept in float32
         assert torch.allclose(tensor, got[name], rtol=0, atol=1e-5 * float(tensor.norm(dim=-1).max())), name
     assert torch.cosine_similarity(want["text_embedding"], want["sampler_step_1"]).max() < 0.7
+
+
+def towers(**settings: Any) -> Any:
+    """A tiny model with another alignment, redrawn."""
+    alignment = AlignmentConfig(kind="dits", steps=3, blocks=2, heads=4, **settings)
+    torch.manual_seed(0)
+    config = ModelConfig.from_backbone(BackboneConfig.from_open_clip(TINY_BACKBONE), alignment=alignment)
+    model = RetrievalModel(config).eval()
+    redraw_zero_parameters(model, 0)
+    return model
+
+
+@torch.no_grad()
+def test_under_a_text_condition_attention_and_time_are_folded() -> None:
+    model = towers(condition="text", eval_noise="sqrt-beta")
+    tower, folded = model.text, fold_text_tower(model.text)
+    assert tower.alignment.noise_in_evaluation  # what was given is as it was
+    assert type(tower.alignment.network.blocks[0].attn).__name__ == "SelfAttentionOfOne"
+    network: Any = folded.alignment.network  # type: ignore[union-attr]
+    assert not list(network.time.parameters())
+    assert isinstance(network.blocks[0].attn, torch.nn.Linear)
+    without_evaluation_noise(model)
+    ids = torch.from_numpy(random_ids(np.random.default_rng(0), 5, 16, model.config.text))
+    want, got = tower.stages(ids), folded.stages(ids)
+    assert list(want) == list(got)
+    for name, tensor in want.items():
+        assert torch.allclose(tensor, got[name], rtol=0, atol=1e-5 * float(tensor.norm(dim=-1).max())), name
+
+
+@torch.no_grad()
+def test_the_sampler_behind_the_video_tower_is_folded() -> None:
+    model = towers(gap="t-v", eval_noise="sqrt-beta")
+    folded = fold_video_tower(model.video)
+    assert isinstance(folded.alignment, FoldedSampler)
+    assert isinstance(model.video.alignment, Sampler)
+    without_evaluation_noise(model)
+    rng = np.random.default_rng(0)
+    frames = torch.from_numpy(rng.integers(0, 256, (5, 12, 16, 16, 3), dtype=np.uint8))
+    mask = torch.arange(12) < torch.tensor([[12], [1], [5], [7], [2]])
+    want, got = model.video.stages(frames, mask), folded.stages(frames, mask)
+    assert list(want) == list(got) == ["frame_embeddings", *(f"sampler_step_{k}" for k in (3, 2, 1)), "video_embedding"]
+    for name, tensor in want.items():
+        assert torch.allclose(tensor, got[name], rtol=0, atol=1e-5 * float(tensor.norm(dim=-1).max())), name
 
 
 def test_the_manifest_tells_the_graphs_own_axes(small_bundle: Path) -> None:

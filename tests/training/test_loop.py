@@ -33,8 +33,8 @@ def straight(settings, tmp_path_factory):
 def interrupt_after(monkeypatch, steps):
     original, done = loop.train_step, []
 
-    def step(*given):
-        result = original(*given)
+    def step(*given, **options):
+        result = original(*given, **options)
         done.append(result)
         if len(done) == steps:
             os.kill(os.getpid(), signal.SIGINT)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vtr_training.data.batches import Batch
+from vtr_training.data.parts_of_speech import HantaTagger
 from vtr_training.data.split import load_split
 from vtr_training.embed import make_tokenizer
 from vtr_training.freeze import parts_of, set_training
@@ -33,7 +34,7 @@ def make(settings, demo, tmp_path_factory):
         built = build_model(recipe.model)
         set_training(built, recipe.optim.freeze)
         split = load_split(
-            demo, "train", built.config.frames, make_tokenizer(built.config), cache=cache, tagger="hanta"
+            demo, "train", built.config.frames, make_tokenizer(built.config), cache=cache, tagger=HantaTagger()
         )
         batch = Batch(np.arange(8), np.zeros(8, np.int64))
         return built, Objective(recipe.loss, built.config), encode_batch(built, split, batch, recipe)

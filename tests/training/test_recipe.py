@@ -89,6 +89,7 @@ def test_a_bad_override_is_named(smallest, override, message):
         (["loss.rerank_weight=2"], r"loss\.rerank_weight has no effect"),
         (["loss.contrastive=negnce", "loss.negnce.hard_from=rerank"], "hard_from has no effect without a second stage"),
         (["loss.negnce.negative=1.0"], r"loss\.negnce has no effect without the loss 'negnce'"),
+        (["loss.bsl.threshold=0.5", "loss.bsl.direction=reversed"], r"loss\.bsl: KL\(P \|\| Q\) is infinite"),
         (["loss.gap.until=0.5"], r"loss\.gap\.until has no effect without model\.alignment\.kind 'diffusion'"),
         (["optim.freeze=['alignment']"], "names 'alignment', which this model has not"),
         (["optim.freeze=['clip']"], r"optim\.freeze\.0: Input should be 'image'"),

@@ -57,26 +57,35 @@ def demo_data(folder: Path, seed: int, clips: int, overwrite: bool, as_json: boo
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key, for instance optim.lr=1e-4."
 )
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in RUN.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Write RUN/report.html at the end.")
 @click.option("-o", "--output", "run", type=FOLDER, required=True, metavar="RUN", help="Folder of the run.")
 @json_option
-def fit(config: Path, overrides: tuple[str, ...], resume: bool, run: Path, as_json: bool) -> None:
-    """Train by a recipe. RUN gets best.pt, last.pt, recipe.json, log.jsonl and tb/ (tensorboard --logdir RUN/tb)."""
+def fit(config: Path, overrides: tuple[str, ...], resume: bool, report: bool, run: Path, as_json: bool) -> None:
+    """Train by a recipe. RUN gets best.pt, last.pt, recipe.json, summary.json, log.jsonl, report.html and tb/
+    (tensorboard --logdir RUN/tb)."""
     from .recipe import read_recipe
 
     recipe = read_recipe(config, overrides)
     from .loop import fit as train
 
     result = train(recipe, run, resume=resume)
+    if report:
+        from .run_report.write import write_report
+
+        write_report(run, overwrite=True)
     if as_json:
         echo_json(result.to_json())
         return
     rows = {
         "best.pt": f"step {result.best_step}, validation {result.metric} {result.best_value:.3f}",
         "steps": f"{result.steps}, {result.seconds_per_step:.3f} s each",
+        "parameters": f"{result.parameters['total']:,}, of these and of the losses' own trained "
+        f"{result.parameters['trained']:,}",
+        "memory": f"{result.peak_memory_bytes / 2**30:.2f} GiB at most",
         "clips skipped": result.skipped,
     }
     table(str(run), ["made", ""], rows.items())
-    click.echo(f"next: vtr-train evaluate {result.best} --data {recipe.data.spec}")
+    click.echo(f"next: vtr-train evaluate {run} --data {recipe.data.spec}")
 
 
 @main.command()

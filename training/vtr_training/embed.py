@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,13 @@ from vtr_export.model.config import ModelConfig
 from vtr_export.model.retrieval import RetrievalModel
 from vtr_export.tokenizer import write_tokenizer
 from vtr_runtime.errors import MediaError
+from vtr_runtime.manifest import TextSpec
 from vtr_runtime.text import Tokenizer
 
 from .data.frame_cache import read_all
 from .data.jsonl import Clip
-from .data.split import Split, caption_rows
 from .data.parts_of_speech import choose_tagger
+from .data.split import Split, caption_rows
 from .data.word_weights import word_weights
 
 if TYPE_CHECKING:
@@ -95,10 +97,10 @@ def embed_with_torch(
         captions, owners = caption_rows(kept)
         tokenizer = make_tokenizer(model.config)
         ids = tokenizer.encode(captions)
-        weights = None
+        given = None
         if tokens and model.config.rerank.weighs_words:
-            weights = word_weights(captions, ids, tokenizer, choose_tagger(tagger))
-        text, words, weights = _embed_texts(model, ids, weights, TEXT_BATCH, tokens)
+            given = word_weights(captions, ids, tokenizer, choose_tagger(tagger))
+        text, words, weights = _embed_texts(model, ids, given, TEXT_BATCH, tokens)
     kept_tokens = Tokens(words, weights, frames, mask) if tokens else None
     return EmbeddedSplit(tuple(kept), video, text, owners, tuple(unreadable), kept_tokens)
 
@@ -135,12 +137,23 @@ def embed_with_runtime(model: Model, clips: Sequence[Clip]) -> EmbeddedSplit:
     return EmbeddedSplit(kept, np.stack(rows), model.encode_texts(captions), owners, unreadable)
 
 
+def embed_captions(model: RetrievalModel, captions: Sequence[str]) -> Embeddings:
+    """Sentences alone: float32 [M, D], unit length."""
+    with evaluating(model):
+        return _embed_texts(model, make_tokenizer(model.config).encode(captions), None, TEXT_BATCH, tokens=False)[0]
+
+
 def make_tokenizer(config: ModelConfig) -> Tokenizer:
     """The model's tokenizer, the one that its bundle will hold."""
+    return _tokenizer_of(config.text)
+
+
+@cache  # it takes a second to spell Unicode's classes out
+def _tokenizer_of(spec: TextSpec) -> Tokenizer:
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "tokenizer.json"
-        write_tokenizer(path, context_length=config.text.context_length, cleaning=config.text.cleaning)
-        return Tokenizer.from_file(path, config.text)
+        write_tokenizer(path, context_length=spec.context_length, cleaning=spec.cleaning)
+        return Tokenizer.from_file(path, spec)
 
 
 def spans(count: int, size: int) -> Iterator[slice]:
@@ -153,7 +166,7 @@ def evaluating(model: RetrievalModel) -> Iterator[None]:
     before = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
         for module, mode in before.items():

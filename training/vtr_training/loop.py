@@ -24,6 +24,7 @@ from vtr_runtime.publish import check_output, staged_file, storage_errors
 
 from .data.batches import Batch, BatchPlan
 from .data.feature_cache import cached_features
+from .data.parts_of_speech import choose_tagger
 from .data.split import Split, load_split
 from .embed import embed_split, make_tokenizer
 from .evaluate import evaluate_embeddings
@@ -72,10 +73,7 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
     optimizer = build_optimizer(model, objective, recipe.optim)
     train, val = load_splits(recipe, model)
     plan = plan_batches(recipe, train)
-    if resume:
-        state = load_state(run / "last.pt", model, objective, optimizer)
-    else:
-        state = begin_run(run, recipe, train)
+    state = load_state(run / "last.pt", model, objective, optimizer) if resume else begin_run(run, recipe, train)
     if state.data != train.fingerprint:
         raise ConfigError(f"{recipe.data.spec} is not what {run} was begun with; start again with another -o")
     pretraining_ends = round(recipe.loss.gap.until * recipe.steps)
@@ -144,7 +142,7 @@ def build_model(settings: ModelSettings) -> RetrievalModel:
 def load_splits(recipe: Recipe, model: RetrievalModel) -> tuple[Split, Split]:
     """What is trained on, and what chooses best.pt."""
     data, tokenizer = recipe.data, make_tokenizer(model.config)
-    tagger = data.tagger if model.config.rerank.weighs_words else None
+    tagger = choose_tagger(data.tagger) if model.config.rerank.weighs_words else None
     train, val = (
         load_split(data.spec, name, model.config.frames, tokenizer, cache=data.cache, tagger=tagger)
         for name in (data.train, data.val)

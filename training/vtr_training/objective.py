@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +88,7 @@ def rerank_scores(model: RetrievalModel, given: BatchFeatures) -> Tensor:
     return scores
 
 
-def gap_loss(model: RetrievalModel, given: BatchFeatures, kind: str) -> dict[str, Tensor]:
+def gap_loss(model: RetrievalModel, given: BatchFeatures, kind: Literal["l1", "l2"]) -> dict[str, Tensor]:
     """Stage A of the diffusion control (DITS paper, equation 6): the network learns the gap, nothing else moves."""
     head = model.text.alignment
     assert isinstance(head, GapDiffusion)  # the recipe has checked it

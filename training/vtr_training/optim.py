@@ -44,5 +44,5 @@ def rate_factor(step: int, steps: int, warmup: float) -> float:
 
 
 def _decays(name: str, tensor: nn.Parameter) -> bool:
-    """Matrices and kernels decay. Norms, biases, gains, scales (below two axes) and positions do not."""
-    return tensor.ndim >= 2 and "position" not in name
+    """Matrices and kernels decay. Norms, biases, gains, scales (below two axes), positions and types do not."""
+    return tensor.ndim >= 2 and "position" not in name and not name.endswith(".types")

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vtr_export.model.config import AlignmentConfig, RerankConfig, TemporalConfig
 from vtr_runtime.errors import ConfigError
 
-
 Part = Literal["image", "text", "temporal", "alignment", "rerank"]
 
 
@@ -93,6 +92,14 @@ class BslSettings(Section):
     threshold: float | None = Field(
         default=None, gt=-1, lt=1, description="Q is 0/1 targets, cosines above it alike; none: softmax targets"
     )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.threshold is not None and self.direction == "reversed":
+            raise ValueError(
+                "KL(P || Q) is infinite where a target is 0; leave threshold out, or direction"
+            )
+        return self
 
 
 class NegNceSettings(Section):

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vtr_export.model.checkpoint import load_checkpoint
 from vtr_export.model.retrieval import RetrievalModel
@@ -22,7 +20,7 @@ from vtr_runtime.publish import check_output, staged_file
 
 from .data.jsonl import read_clips
 from .data.split import caption_rows
-from .embed import TEXT_BATCH, EmbeddedSplit, embed_with_runtime, embed_with_torch, evaluating, make_tokenizer, spans
+from .embed import EmbeddedSplit, embed_captions, embed_with_runtime, embed_with_torch
 from .evaluate import Evaluation
 from .leak_check import DEFAULT_TOP_K, LeakCheck, check_leak
 from .per_query import write_per_query
@@ -188,17 +186,9 @@ def _embed(source: RetrievalModel | Model, clips: Sequence[Any], *, tokens: bool
 
 def _with_bank(source: RetrievalModel | Model, data: str, raw: Ranking, split: EmbeddedSplit) -> Ranking:
     captions, _ = caption_rows(read_clips(data, "train"))
-    return qb_ranking(raw, split, _embed_captions(source, choose_bank(captions)), len(captions))
-
-
-def _embed_captions(source: RetrievalModel | Model, captions: Sequence[str]) -> NDArray[np.float32]:
-    """float32 [M, D], unit length."""
-    if not isinstance(source, RetrievalModel):
-        return source.encode_texts(captions)
-    ids, device = make_tokenizer(source.config).encode(captions), source.logit_scale.device
-    with evaluating(source):
-        parts = [source.text(torch.from_numpy(ids[rows]).to(device)) for rows in spans(len(ids), TEXT_BATCH)]
-    return np.concatenate([part.float().cpu().numpy() for part in parts])
+    chosen = choose_bank(captions)
+    bank = embed_captions(source, chosen) if isinstance(source, RetrievalModel) else source.encode_texts(chosen)
+    return qb_ranking(raw, split, bank, len(captions))
 
 
 def _check_leak(source: RetrievalModel | Model, split: EmbeddedSplit, raw: Ranking, k: int) -> LeakCheck:

@@ -15,6 +15,7 @@ from vtr_runtime.text import Tokenizer
 
 from .data.batches import Batch
 from .data.split import Split
+from .embed import evaluating
 from .losses import same_rows
 from .objective import BatchFeatures, Objective, gap_loss, total
 from .recipe import Recipe
@@ -35,7 +36,7 @@ def train_step(
     `pretraining`: the alignment network learns the gap, everything else stands still. VtrError for a loss or gradient
     that is not finite: the weights are then those before the step."""
     if pretraining:
-        with torch.no_grad():
+        with evaluating(model):  # batch statistics stand still too
             features = encode_batch(model, split, batch, recipe)
         terms = gap_loss(model, features, recipe.loss.gap.loss)
     else:

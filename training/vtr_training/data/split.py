@@ -16,6 +16,8 @@ from vtr_runtime.text import Tokenizer
 
 from .frame_cache import CachedFrames, cached_frames
 from .jsonl import Clip, data_file, read_clips
+from .parts_of_speech import Tagger
+from .word_weights import cached_word_weights
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def load_split(
     tokenizer: Tokenizer,
     *,
     cache: Path | None = None,
-    tagger: str | None = None,
+    tagger: Tagger | None = None,
 ) -> Split:
     """Decode a split, or find it decoded in `cache` (none: .frames beside the data file), and tokenize it.
 
@@ -74,10 +76,7 @@ def load_split(
     ids = tokenizer.encode(captions)
     weights = None
     if tagger is not None:
-        from .parts_of_speech import choose_tagger
-        from .word_weights import cached_word_weights
-
-        weights = cached_word_weights(captions, ids, tokenizer, choose_tagger(tagger), folder)
+        weights = cached_word_weights(captions, ids, tokenizer, tagger, folder)
     return Split(decoded, ids, owners, weights)
 
 

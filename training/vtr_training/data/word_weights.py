@@ -20,9 +20,7 @@ from vtr_runtime.manifest import TextSpec, fingerprint
 from vtr_runtime.publish import staged_file
 from vtr_runtime.text import Ids, Span, Tokenizer, Tokens, validate_ids
 
-from .parts_of_speech import Tagger, choose_tagger
-
-__all__ = ["Tagger", "Weights", "cached_word_weights", "choose_tagger", "word_weights"]
+from .parts_of_speech import Tagger
 
 Weights = NDArray[np.uint8]
 
