@@ -1,5 +1,7 @@
 """The losses of a recipe, put together: which terms there are, what they weigh and what learns from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -116,3 +118,29 @@ def test_the_gap_is_learned_by_the_alignment_network_alone(make):
     reached = {name for name, value in built.named_parameters() if value.grad is not None}
     assert reached
     assert all(name.startswith("text.alignment.") for name in reached)
+
+
+def test_what_stands_in_padding_changes_no_loss(settings, demo, tmp_path):
+    """Masked frames and the tokens after the end may hold anything: every term is the same, to the bit."""
+    losses = {"contrastive": "negnce", "bsl": {"weight": 0.3}, "tpm": {"weight": 1.0}}
+    changed = {**settings, "model": {**settings["model"], "rerank": RERANK}, "loss": losses}
+    recipe = Recipe.model_validate(changed)
+    torch.manual_seed(0)
+    model = build_model(recipe.model)
+    objective = Objective(recipe.loss, model.config)
+    split = load_split(demo, "train", model.config.frames, make_tokenizer(model.config), cache=tmp_path)
+    rng = np.random.default_rng(0)
+    mask = np.arange(12) < rng.integers(1, 13, (len(split.frames.clips), 1))
+    features = rng.standard_normal((*mask.shape, 32)).astype(np.float32)
+    batch = Batch(np.arange(8), np.zeros(8, np.int64))
+
+    def terms(filling):
+        content = np.where(mask[..., None], features, np.float32(filling))
+        shown = replace(split, frames=replace(split.frames, mask=mask), features=content)
+        return objective(model, encode_batch(model, shown, batch, recipe))
+
+    first = terms(0.0)
+    assert set(first) == {"contrastive", "rerank", "bsl", "tpm"}
+    for filling in (1e6, np.nan):
+        for name, value in terms(filling).items():
+            assert torch.equal(value, first[name]), name

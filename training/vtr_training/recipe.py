@@ -96,9 +96,7 @@ class BslSettings(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.threshold is not None and self.direction == "reversed":
-            raise ValueError(
-                "KL(P || Q) is infinite where a target is 0; leave threshold out, or direction"
-            )
+            raise ValueError("KL(P || Q) is infinite where a target is 0; leave threshold out, or direction")
         return self
 
 
