@@ -86,6 +86,27 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_that_was_never_stopped(
     assert load_checkpoint(run / "best.pt").weights_sha256 == load_checkpoint(straight[0] / "best.pt").weights_sha256
 
 
+def test_a_resume_is_exact_with_noise_dropout_and_parameters_of_the_losses(settings, tmp_path, monkeypatch):
+    alignment = {**settings["model"]["alignment"], "noise": "sqrt-beta"}
+    model = {**settings["model"], "alignment": alignment, "rerank": {"kind": "x-pool"}}
+    validation = {**settings["validation"], "top_k": 3}
+    recipe = Recipe.model_validate(
+        {**settings, "model": model, "loss": {"tpm": {"weight": 1.0}}, "validation": validation}
+    )
+    fit(recipe, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            fit(recipe, tmp_path / "run")
+    fit(recipe, tmp_path / "run", resume=True)
+    ours, theirs = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("run", "straight"))
+    assert ours["objective"]
+    for part in ("model", "objective", "random"):
+        assert_same(ours[part], theirs[part])
+    assert log_lines(tmp_path / "run") == log_lines(tmp_path / "straight")
+    assert any("second_rsum" in line for line in log_lines(tmp_path / "run"))
+
+
 def assert_same(one, other):
     if isinstance(one, torch.Tensor):
         assert torch.equal(one, other)

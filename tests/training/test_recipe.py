@@ -92,6 +92,11 @@ def test_a_bad_override_is_named(smallest, override, message):
         (["loss.bsl.threshold=0.5", "loss.bsl.direction=reversed"], r"loss\.bsl: KL\(P \|\| Q\) is infinite"),
         (["loss.gap.until=0.5"], r"loss\.gap\.until has no effect without model\.alignment\.kind 'diffusion'"),
         (["optim.freeze=['alignment']"], "names 'alignment', which this model has not"),
+        (["optim.freeze=['image', 'text', 'temporal']"], "names every part, so nothing is left to train"),
+        (
+            ["model.rerank.kind=x-pool", "optim.freeze=['image', 'text', 'temporal']"],
+            r"only the second stage is trained .*: set validation\.top_k",
+        ),
         (["optim.freeze=['clip']"], r"optim\.freeze\.0: Input should be 'image'"),
         (["model.pretrained=openai", "model.start_from=best.pt"], "pretrained and start_from both say"),
         (["model.temporal.kind=mean", "model.temporal.alpha=0.3"], "alpha has no effect on kind 'mean'"),
@@ -142,11 +147,11 @@ def test_every_setting_is_described():
 
 
 def test_every_recipe_can_be_read_and_built() -> None:
-    """With random weights: the pretrained ones are not at hand everywhere."""
+    """With random weights: the pretrained and trained ones are not at hand everywhere."""
     from vtr_training.loop import build_model
 
-    assert len(RECIPES) >= 3
+    assert len(RECIPES) >= 4
     for path in RECIPES:
-        settings = read_recipe(path).model.model_copy(update={"pretrained": None})
+        settings = read_recipe(path).model.model_copy(update={"pretrained": None, "start_from": None})
         model = build_model(settings)
         assert model.config.temporal.kind in path.stem

@@ -48,11 +48,6 @@ class Objective(nn.Module):
                 words=config.text.context_length,
             )
 
-    @property
-    def needs_words(self) -> bool:
-        """A term looks at words even where the model has no second stage."""
-        return self.tpm is not None
-
     def forward(self, model: RetrievalModel, given: BatchFeatures) -> dict[str, Tensor]:
         """Every term of the recipe but the gap's pre-training."""
         settings, text = self.settings, given.text.embedding

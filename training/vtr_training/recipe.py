@@ -192,6 +192,10 @@ class Recipe(Section):
         present |= {"rerank"} if has_rerank else set()
         if absent := [part for part in self.optim.freeze if part not in present]:
             raise ValueError(f"optim.freeze names {absent[0]!r}, which this model has not; leave it out")
+        if present <= set(self.optim.freeze):
+            raise ValueError("optim.freeze names every part, so nothing is left to train; leave one out")
+        if present - set(self.optim.freeze) == {"rerank"} and self.validation.top_k is None:
+            raise ValueError("only the second stage is trained and it must choose best.pt: set validation.top_k")
         return self
 
 
