@@ -167,34 +167,47 @@ class Recipe(Section):
     loss: LossSettings = LossSettings()
     validation: ValidationSettings = ValidationSettings()
 
+    @property
+    def trainable(self) -> set[Part]:
+        """The parts of this model that have weights."""
+        heads: dict[Part, bool] = {
+            "temporal": self.model.temporal.kind != "mean",
+            "alignment": self.model.alignment.kind != "none",
+            "rerank": self.model.rerank.kind != "none",
+        }
+        return {"image", "text", *(part for part, there in heads.items() if there)}
+
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        model, loss = self.model, self.loss
-        has_rerank, has_gap = model.rerank.kind != "none", model.alignment.kind == "diffusion"
-        uses_negnce = "negnce" in (loss.contrastive, loss.rerank if has_rerank else None)
+    def _has_what_its_settings_are_for(self) -> Self:
+        loss, has_rerank = self.loss, self.model.rerank.kind != "none"
+        negnce = "negnce" in (loss.contrastive, loss.rerank if has_rerank else None)
+        diffuses = self.model.alignment.kind == "diffusion"
         stage = "a second stage (model.rerank.kind)"
         for key, given, needs, there in (
             ("validation.top_k", self.validation.top_k is not None, stage, has_rerank),
             ("loss.rerank", loss.rerank == "negnce", stage, has_rerank),
             ("loss.rerank_weight", loss.rerank_weight != 1, stage, has_rerank),
+            ("loss.negnce.hard_from", loss.negnce.hard_from == "rerank", stage, has_rerank),
+            ("loss.negnce", loss.negnce != NegNceSettings(), "the loss 'negnce' (loss.contrastive)", negnce),
             (
-                "loss.negnce.hard_from",
-                loss.negnce.hard_from == "rerank",
-                stage,
-                has_rerank,
+                "loss.gap.until",
+                loss.gap.until > 0,
+                "model.alignment.kind 'diffusion'",
+                self.model.alignment.kind == "diffusion",
             ),
-            ("loss.negnce", loss.negnce != NegNceSettings(), "the loss 'negnce' (loss.contrastive)", uses_negnce),
-            ("loss.gap.until", loss.gap.until > 0, "model.alignment.kind 'diffusion'", has_gap),
         ):
             if given and not there:
                 raise ValueError(f"{key} has no effect without {needs}; leave it out, or set that")
-        present = {"image", "text", "temporal", *(["alignment"] if model.alignment.kind != "none" else [])}
-        present |= {"rerank"} if has_rerank else set()
-        if absent := [part for part in self.optim.freeze if part not in present]:
-            raise ValueError(f"optim.freeze names {absent[0]!r}, which this model has not; leave it out")
-        if present <= set(self.optim.freeze):
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train(self) -> Self:
+        frozen, present = set(self.optim.freeze), self.trainable
+        if absent := sorted(frozen - present):
+            raise ValueError(f"optim.freeze names {absent[0]!r}, of which this model has no weights; leave it out")
+        if not present - frozen:
             raise ValueError("optim.freeze names every part, so nothing is left to train; leave one out")
-        if present - set(self.optim.freeze) == {"rerank"} and self.validation.top_k is None:
+        if present - frozen == {"rerank"} and self.validation.top_k is None:
             raise ValueError("only the second stage is trained and it must choose best.pt: set validation.top_k")
         return self
 
