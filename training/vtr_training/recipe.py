@@ -189,12 +189,7 @@ class Recipe(Section):
             ("loss.rerank_weight", loss.rerank_weight != 1, stage, has_rerank),
             ("loss.negnce.hard_from", loss.negnce.hard_from == "rerank", stage, has_rerank),
             ("loss.negnce", loss.negnce != NegNceSettings(), "the loss 'negnce' (loss.contrastive)", negnce),
-            (
-                "loss.gap.until",
-                loss.gap.until > 0,
-                "model.alignment.kind 'diffusion'",
-                self.model.alignment.kind == "diffusion",
-            ),
+            ("loss.gap.until", loss.gap.until > 0, "model.alignment.kind 'diffusion'", diffuses),
         ):
             if given and not there:
                 raise ValueError(f"{key} has no effect without {needs}; leave it out, or set that")
