@@ -3,6 +3,7 @@ import statistics
 
 import pytest
 
+from vtr_export.model.config import TemporalConfig
 from vtr_runtime.errors import DataError
 from vtr_training.cli import main
 from vtr_training.compare import cells, compare_runs, markdown, sort_out
@@ -135,7 +136,7 @@ def test_cells(make_run):
     columns, lines = cells(compare_runs(folders), "validation")
     assert columns[:3] == ["changed", "seeds", "T2V R@1"]
     assert lines[0][:3] == ["model.temporal.kind=mean", "2", f"41.0 ± {statistics.stdev([40, 42]):.1f}"]
-    assert lines[1][:3] == ["model.temporal.kind=lstm", "1", "1.0 ± -"]
+    assert lines[1][:3] == ["model.temporal.kind=lstm", "1", "1.0"]
     assert lines[0][-3:] == ["2.00 M (1.50 M)", "0.150", "2.00 GiB"]
     assert lines[1][-1] == "-"
     assert cells(compare_runs(folders), "test")[1] == []
@@ -163,3 +164,17 @@ def test_the_command(make_run, tmp_path, capsys):
     assert "left out: " in said.err
     assert run("compare", tmp_path / "absent") == 1
     assert run("compare") == 2
+
+
+def test_a_heads_defaults_are_not_told_beside_its_kind(make_run):
+    heads = {
+        "mean": TemporalConfig(),
+        "mstdt": TemporalConfig(kind="mstdt", alpha=0.3, scales=(3, 4, 6)),
+        "plain": TemporalConfig(kind="mstdt"),
+    }
+    folders = [make_run(name, 40.0, model={"temporal": head.model_dump(mode="json")}) for name, head in heads.items()]
+    told = [line[0] for line in cells(compare_runs(folders), "validation")[1]]
+    kinds = [f"model.temporal.kind={kind}" for kind in ("mean", "mstdt", "mstdt")]
+    assert told == [kinds[0], f"{kinds[1]}, model.temporal.alpha=0.3", kinds[2]]
+    told = [line[0] for line in cells(compare_runs(folders[1:]), "validation")[1]]
+    assert told == ["model.temporal.alpha=0.3", "model.temporal.alpha=0.5"]

@@ -10,6 +10,9 @@ from pathlib import Path, PurePath
 from statistics import fmean, stdev
 from typing import Any
 
+from pydantic import BaseModel
+
+from vtr_export.model.config import AlignmentConfig, RerankConfig, TemporalConfig
 from vtr_runtime.errors import DataError, VtrError
 
 from .run_report.run_folder import Run, flat, read_run
@@ -28,6 +31,12 @@ SHARES = ("group R@1",)  # stored as shares of 1, shown in percent like the rest
 PATHS = ("data.spec", "model.start_from")  # where a file lies is no setting, but its name and presence are
 WITHOUT_EFFECT = ("seed", "data.cache")
 
+HEADS: dict[str, type[BaseModel]] = {
+    "model.temporal": TemporalConfig,
+    "model.alignment": AlignmentConfig,
+    "model.rerank": RerankConfig,
+}
+
 Key = dict[str, Hashable]  # dotted key -> value
 
 
@@ -37,7 +46,7 @@ class Spread:
     sd: float | None  # of the sample (n - 1); None for one run
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f} ± {'-' if self.sd is None else f'{self.sd:.1f}'}"
+        return f"{self.mean:.1f}" + ("" if self.sd is None else f" ± {self.sd:.1f}")
 
 
 @dataclass(frozen=True)
@@ -160,8 +169,17 @@ def _value(evaluation: Any, name: str) -> float | None:
 
 
 def _changes(row: Row) -> str:
-    shown = (f"{key}={'none' if value is None else value}" for key, value in row.changed.items())
+    shown = (f"{key}={'none' if value is None else value}" for key, value in row.changed.items() if _tells(row, key))
     return ", ".join(shown) or ", ".join(PurePath(run).name for run in row.runs)
+
+
+def _tells(row: Row, key: str) -> bool:
+    """Not told: beside a head's kind what it leaves at its default, and what another kind has and this one has not."""
+    table, _, name = key.rpartition(".")
+    if name == "kind" or f"{table}.kind" not in row.changed or table not in HEADS:
+        return True
+    value, default = row.changed[key], HEADS[table].model_fields[name].default
+    return value is not None and value != _comparable(list(default) if isinstance(default, tuple) else default)
 
 
 def _comparable(value: Any) -> Hashable:
