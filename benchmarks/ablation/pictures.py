@@ -2,8 +2,8 @@
 
     python benchmarks/ablation/pictures.py out/ablation docs/pictures
 
-Writes gap.png (dits, seed 0) and hard-negatives.png (the base, seed 0), and prints the gap table of docs/ablation.md:
-the test split's matched pairs, unit vectors, mean over the seeds."""
+Writes gap.png (dits from a normalised start) and hard-negatives.png (the base), of seed 0, and prints the gap table of
+docs/ablation.md: the test split's matched pairs, unit vectors, mean over the seeds."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ ROWS = (
     "joint-dits-t5",
     "joint-dits-t10",
     "joint-dits-t10-small-steps",
+    "joint-dits-t10-start-normalised",
     "joint-dits-t10-gap-t-v",
     "behind-dits-t10-clip-and-head-fixed",
     "behind-dits-t10-joint",
 )
-SHOWN = "joint-dits-t10"
+SHOWN = "joint-dits-t10-start-normalised"
 BASE = "mstdt-a"
 HARD_NEGATIVES = 4
 
