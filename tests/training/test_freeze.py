@@ -62,7 +62,7 @@ def test_a_head_of_another_configuration_begins_anew(build):
 
 def test_another_backbone_is_refused(build, settings):
     other = {**settings["model"]["backbone"], "embed_dim": 64}
-    with pytest.raises(ConfigError, match=r"model\.start_from holds the backbone"):
+    with pytest.raises(ConfigError, match=r"holds another backbone .*: they differ in embed_dim; give"):
         take_over(build(), build(backbone=other))
 
 

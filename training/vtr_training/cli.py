@@ -85,11 +85,12 @@ def fit(config: Path, overrides: tuple[str, ...], resume: bool, report: bool, ru
         "clips skipped": result.skipped,
     }
     table(str(run), ["made", ""], rows.items())
-    click.echo(f"next: vtr-train evaluate {run} --data {recipe.data.spec}")
+    second = "" if recipe.validation.top_k is None else f" --top-k {recipe.validation.top_k}"
+    click.echo(f"next: vtr-train evaluate {run} --data {recipe.data.spec}{second}")
 
 
 @main.command()
-@click.argument("model", type=click.Path(path_type=Path, exists=True), metavar="CKPT_OR_BUNDLE")
+@click.argument("model", type=click.Path(path_type=Path, exists=True), metavar="CKPT_BUNDLE_OR_RUN")
 @click.option("--data", required=True, metavar="SPEC", help="A .jsonl file, or a folder with data.jsonl.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option(

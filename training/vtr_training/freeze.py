@@ -10,7 +10,7 @@ from torch import nn
 from vtr_export.model.retrieval import RetrievalModel
 from vtr_runtime.errors import ConfigError
 
-from .recipe import Part
+from .recipe import Part, changed_keys
 
 
 def parts_of(model: RetrievalModel) -> dict[Part, nn.Module]:
@@ -43,10 +43,11 @@ def take_over(model: RetrievalModel, source: RetrievalModel) -> list[str]:
 
     Raises ConfigError where the backbones differ or nothing else fits."""
     ours, theirs = model.config, source.config
-    if ours.backbone != theirs.backbone:
+    other = sorted(changed_keys(ours.backbone.model_dump(), theirs.backbone.model_dump()))
+    if other:
         raise ConfigError(
-            f"model.start_from holds the backbone {theirs.backbone.name} and the recipe another configuration "
-            f"({ours.backbone.name}); give the same model.backbone"
+            f"model.start_from holds another backbone ({theirs.backbone.name}) than the recipe ({ours.backbone.name}): "
+            f"they differ in {', '.join(other)}; give the same model.backbone"
         )
     same = {"image": True, "text": True, "temporal": ours.temporal == theirs.temporal}
     same |= {"alignment": ours.alignment == theirs.alignment, "rerank": ours.rerank == theirs.rerank}

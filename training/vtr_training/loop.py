@@ -31,7 +31,7 @@ from .evaluate import evaluate_embeddings
 from .freeze import count_parameters, set_training, take_over
 from .objective import Objective
 from .optim import build_optimizer, rate_factor, set_rate
-from .recipe import ModelSettings, Recipe
+from .recipe import ModelSettings, Recipe, changed_keys
 from .run_log import RunLog
 from .run_state import Progress, load_state, save_state, seed_everything
 from .second_stage import evaluate_second_stage
@@ -173,7 +173,7 @@ def check_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
     if not (run / "last.pt").is_file():
         raise UsageError(f"{run} holds no last.pt to resume from; remove it and run the command without --resume")
     before = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-    changed = sorted(_changed_keys(before, recipe.model_dump(mode="json")))
+    changed = sorted(changed_keys(before, recipe.model_dump(mode="json")))
     if changed:
         raise ConfigError(f"{run} was begun with another recipe ({', '.join(changed)}); resume with the same one")
 
@@ -185,14 +185,6 @@ def begin_run(run: Path, recipe: Recipe, train: Split) -> Progress:
         text = json.dumps(recipe.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
         (run / "recipe.json").write_text(text, encoding="utf-8")
     return Progress(data=train.fingerprint)
-
-
-def _changed_keys(before: Any, now: Any, key: str = "") -> Iterator[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in {**before, **now}:
-            yield from _changed_keys(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
-    elif before != now:
-        yield key
 
 
 def _clips(split: Split, batch: Batch) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -261,3 +261,12 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         settings[last] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         settings[last] = text.strip()
+
+
+def changed_keys(before: Any, now: Any, key: str = "") -> Iterator[str]:
+    """Dotted names of the settings in which two nested tables differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in {**before, **now}:
+            yield from changed_keys(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
+    elif before != now:
+        yield key
