@@ -30,6 +30,7 @@ def make(settings, demo, tmp_path_factory):
             "model": {**settings["model"], **(model or {})},
             "loss": loss or {},
             "optim": {**settings["optim"], "freeze": freeze},
+            "validation": {**settings["validation"], "top_k": 3 if (model or {}).get("rerank") else None},
         }
         recipe = Recipe.model_validate(changed)
         torch.manual_seed(0)
