@@ -6,6 +6,7 @@ lambda_k is 0, or sqrt(beta_k) but for k = 1, where no noise is added."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -16,14 +17,14 @@ from .config import AlignmentConfig
 from .schedule import Schedule, noise_source, normal_like
 
 
-class Walk(nn.Module):
+class Walk(nn.Module, ABC):
     """A head whose steps can be looked at: embeddings [B, D] -> v_T', ..., v_0."""
 
     schedule: Schedule
 
+    @abstractmethod
     def trajectory(self, embeddings: Tensor) -> list[Tensor]:
         """v_T', ..., v_0: T' + 1 tensors [B, D]."""
-        raise NotImplementedError
 
     def forward(self, embeddings: Tensor) -> Tensor:
         return self.trajectory(embeddings)[-1]
