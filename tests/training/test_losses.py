@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vtr_runtime.errors import ConfigError
-from vtr_training.losses import bsl, hard_negatives, info_nce, info_nce_scores, neg_nce, same_rows
+from vtr_training.losses import bsl, hard_negatives, info_nce, neg_nce, same_rows
 
 
 def unit_rows(count, width, seed):
@@ -119,16 +119,14 @@ def central_differences(function, at):
 @pytest.mark.parametrize("scale", [1.0, 20.0])
 def test_info_nce_equals_the_loop(same, scale):
     video, text = tensors(VIDEO, TEXT)
-    found = info_nce(video, text, scale, optional(same))
+    found = info_nce(scale * text @ video.T, optional(same))
     assert float(found) == pytest.approx(naive_info_nce(scale * TEXT @ VIDEO.T, same))
 
 
 @pytest.mark.parametrize("same", [NONE, SAME], ids=["none", "same"])
 def test_info_nce_of_any_scores_equals_the_loop(same):
     scores = 3 * np.random.default_rng(2).normal(size=(6, 6))
-    assert float(info_nce_scores(torch.from_numpy(scores), optional(same))) == pytest.approx(
-        naive_info_nce(scores, same)
-    )
+    assert float(info_nce(torch.from_numpy(scores), optional(same))) == pytest.approx(naive_info_nce(scores, same))
 
 
 @pytest.mark.parametrize("same", [NONE, SAME], ids=["none", "same"])
@@ -231,7 +229,7 @@ def test_the_selection_of_hard_pairs_has_no_gradient():
 def every_loss(video, text, same):
     """Name and value of every loss, with all its switches, as training calls it."""
     scores = text @ video.T
-    yield "info_nce", info_nce(video, text, 100.0, same)
+    yield "info_nce", info_nce(100.0 * scores, same)
     for margin, scale in itertools.product((0.0, 0.2), (1.0, 100.0)):
         yield "neg_nce", neg_nce(scores, scale, hard_negatives(scores, same, margin), same)
     for teacher, pairing in itertools.product(("detached", "live"), ("own", "swapped", "averaged")):
@@ -270,7 +268,8 @@ def test_degenerate_batches_are_finite(videos, texts, same):
 
 def test_the_scale_learns():
     scale = torch.tensor(2.0, requires_grad=True)
-    info_nce(*tensors(VIDEO, TEXT), scale.exp()).backward()
+    video, text = tensors(VIDEO, TEXT)
+    info_nce(scale.exp() * text @ video.T).backward()
     assert scale.grad.abs() > 0
 
 

@@ -18,16 +18,11 @@ CHANCE = 1e-6
 """NegNCE's chances stay this far from 0 and 1, as in DMAE's released code."""
 
 
-def info_nce(video: Tensor, text: Tensor, scale: Tensor | float, same: Tensor | None = None) -> Tensor:
-    """Symmetric InfoNCE: the mean over both directions of -log softmax_j(scale * cos(i, j))[i]; a scalar.
+def info_nce(scores: Tensor, same: Tensor | None = None) -> Tensor:
+    """Symmetric InfoNCE: the mean over both directions of -log softmax_j(s_ij)[i]; a scalar.
 
-    video, text: float [B, D], unit length. scale: the multiplied logit scale.
+    scores: [B, B], rows texts, already multiplied by the logit scale: cosines, or a second stage's.
     Source: DITS (NeurIPS 2024) eq. 2, halved as in CLIP4Clip and X-Pool."""
-    return info_nce_scores(scale * text @ video.T, same)
-
-
-def info_nce_scores(scores: Tensor, same: Tensor | None = None) -> Tensor:
-    """info_nce of scores [B, B], rows texts, that are already multiplied by the logit scale; a scalar."""
     logits = _without(scores, same)
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

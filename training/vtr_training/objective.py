@@ -13,7 +13,7 @@ from vtr_export.model.diffusion import GapDiffusion
 from vtr_export.model.retrieval import RetrievalModel
 from vtr_export.model.text_tower import TextFeatures
 
-from .losses import bsl, hard_negatives, info_nce_scores, neg_nce
+from .losses import bsl, hard_negatives, info_nce, neg_nce
 from .recipe import LossSettings
 from .tpm import TpmLoss
 
@@ -68,7 +68,7 @@ class Objective(nn.Module):
 
     def _contrast(self, kind: str, scores: Tensor, refined: Tensor | None, scale: Tensor, same: Tensor) -> Tensor:
         if kind == "cross-entropy":
-            return info_nce_scores(scale * scores, same)
+            return info_nce(scale * scores, same)
         chosen = self.settings.negnce
         source = refined if chosen.hard_from == "rerank" and refined is not None else scores
         hard = hard_negatives(source, same, chosen.margin)

@@ -14,6 +14,7 @@ from vtr_export.model.retrieval import RetrievalModel
 
 from ..data.split import Split
 from ..embed import TEXT_BATCH, VIDEO_BATCH, Embeddings, evaluating, spans
+from ..evaluate import cosines
 from .gap import GapFigures, gap_figures
 
 
@@ -30,12 +31,12 @@ class BeforeAfter:
     @property
     def scores_before(self) -> NDArray[np.float64]:
         """Cosines [M, N]."""
-        return self.text_before.astype(np.float64) @ self.video_before.astype(np.float64).T
+        return cosines(self.text_before, self.video_before)
 
     @property
     def scores_after(self) -> NDArray[np.float64]:
         """Cosines [M, N], those that retrieval ranks."""
-        return self.text_after.astype(np.float64) @ self.video_after.astype(np.float64).T
+        return cosines(self.text_after, self.video_after)
 
     @property
     def gap(self) -> GapFigures:
