@@ -66,6 +66,12 @@ def test_another_backbone_is_refused(build, settings):
         take_over(build(), build(backbone=other))
 
 
+def test_a_head_for_other_numbers_of_frames_is_refused(build, settings):
+    temporal = {**settings["model"]["temporal"], "positions": "absolute"}
+    with pytest.raises(ConfigError, match=r"temporal\.short_positions has shape .* give the same model\.frames"):
+        take_over(build(temporal=temporal), build(temporal=temporal, frames=8))
+
+
 def test_start_from_reads_a_checkpoint(settings, tmp_path):
     recipe = Recipe.model_validate({**settings, "steps": 2})
     fit(recipe, tmp_path / "first")

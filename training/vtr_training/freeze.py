@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import torch
 from torch import nn
 
+from vtr_export.model.backbone import describe_mismatch
 from vtr_export.model.retrieval import RetrievalModel
 from vtr_runtime.errors import ConfigError
 
@@ -29,19 +30,16 @@ def parts_of(model: RetrievalModel) -> dict[Part, nn.Module]:
 def set_training(model: RetrievalModel, frozen: Collection[Part]) -> None:
     """Training mode for all but the frozen parts, which take no gradient and keep their batch statistics."""
     model.train()
-    for part in _named(model, frozen):
-        part.eval().requires_grad_(False)
-
-
-def _named(model: RetrievalModel, names: Collection[Part]) -> Iterator[nn.Module]:
-    return (part for name, part in parts_of(model).items() if name in names)
+    for name, part in parts_of(model).items():
+        if name in frozen:
+            part.eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def take_over(model: RetrievalModel, source: RetrievalModel) -> list[str]:
     """Copy into `model` every part of `source` that has the same configuration, and the logit scale; returns the parts.
 
-    Raises ConfigError where the backbones differ or nothing else fits."""
+    Raises ConfigError where the backbones differ, or a head's sizes, which also depend on the number of frames."""
     ours, theirs = model.config, source.config
     other = sorted(changed_keys(ours.backbone.model_dump(), theirs.backbone.model_dump()))
     if other:
@@ -54,7 +52,10 @@ def take_over(model: RetrievalModel, source: RetrievalModel) -> list[str]:
     given, taken = parts_of(source), []
     for name, part in parts_of(model).items():
         if same[name] and name in given:
-            part.load_state_dict(given[name].state_dict())
+            weights = given[name].state_dict()
+            if mismatch := describe_mismatch(part.state_dict(), weights, f"{name}."):
+                raise ConfigError(f"model.start_from holds another head: {mismatch}; give the same model.frames")
+            part.load_state_dict(weights)
             taken.append(str(name))
     model.logit_scale.copy_(source.logit_scale)
     if not same["temporal"]:
