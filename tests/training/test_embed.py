@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from vtr_export.model.checkpoint import load_checkpoint
 from vtr_runtime.errors import MediaError
 from vtr_training.data.jsonl import Clip, read_clips
-from vtr_training.embed import embed_with_bundle, embed_with_checkpoint, spans
+from vtr_training.embed import embed_with_runtime, embed_with_torch, spans
 
 
 def test_spans_cover_everything_once():
@@ -11,11 +12,12 @@ def test_spans_cover_everything_once():
     assert list(spans(0, 4)) == []
 
 
-def test_a_bundle_and_its_checkpoint_embed_alike(small_checkpoint, small_bundle, demo, tmp_path):
+def test_a_bundle_and_its_checkpoint_embed_alike(small_checkpoint, small_model, demo, tmp_path):
     absent = Clip(tmp_path / "absent.mp4", ("nobody sees this",), "test")
     part = read_clips(demo, "test")[0]
     clips = [*read_clips(demo, "test")[:5], absent, Clip(part.video, ("the end", "the last second"), "test", start=1.0)]
-    ours, theirs = embed_with_checkpoint(small_checkpoint, clips), embed_with_bundle(small_bundle, clips)
+    ours = embed_with_torch(load_checkpoint(small_checkpoint).model, clips)
+    theirs = embed_with_runtime(small_model, clips)
     assert ours.clips == theirs.clips == (*clips[:5], clips[6])
     assert ours.owners.tolist() == theirs.owners.tolist() == [0, 1, 2, 3, 4, 5, 5]
     np.testing.assert_allclose(ours.video, theirs.video, atol=1e-5)
@@ -25,8 +27,8 @@ def test_a_bundle_and_its_checkpoint_embed_alike(small_checkpoint, small_bundle,
         assert "absent.mp4" in found.unreadable[0]
 
 
-@pytest.mark.parametrize("embed", [embed_with_bundle, embed_with_checkpoint])
-def test_nothing_readable(embed, small_checkpoint, small_bundle, tmp_path):
-    model = small_bundle if embed is embed_with_bundle else small_checkpoint
+@pytest.mark.parametrize("embed", [embed_with_runtime, embed_with_torch])
+def test_nothing_readable(embed, small_checkpoint, small_model, tmp_path):
+    model = small_model if embed is embed_with_runtime else load_checkpoint(small_checkpoint).model
     with pytest.raises(MediaError, match="none of the 1 clips can be read"):
         embed(model, [Clip(tmp_path / "absent.mp4", ("x",), "test")])

@@ -13,7 +13,7 @@ from vtr_runtime.metrics import ranks
 from vtr_training import report
 from vtr_training.cli import main
 from vtr_training.data.jsonl import read_clips
-from vtr_training.embed import embed_with_checkpoint
+from vtr_training.embed import embed_with_torch
 from vtr_training.loop import build_model
 from vtr_training.recipe import Recipe
 
@@ -70,7 +70,7 @@ def test_per_query_lines_agree_with_the_figures(dual, data, tmp_path, capsys):
     assert (found["t2v"]["queries"], found["v2t"]["queries"], found["v2t_caption_groups"]["gallery"]) == (9, 6, 6)
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [row["direction"] for row in rows] == ["t2v"] * 9 + ["v2t"] * 6
-    split = embed_with_checkpoint(dual, read_clips(data, "test"))
+    split = embed_with_torch(load_checkpoint(dual).model, read_clips(data, "test"))
     scores = split.text.astype(float) @ split.video.astype(float).T
     captions = [caption for clip in split.clips for caption in clip.captions]
     for text, row in enumerate(rows[:9]):
@@ -120,8 +120,8 @@ def test_second_stage_changes_the_top_alone(two_stages, data, tmp_path, capsys):
 def test_query_bank_of_the_training_captions(dual, data, capsys):
     assert run("evaluate", dual, "--data", data, "--post", "qb-norm", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    split = embed_with_checkpoint(dual, read_clips(data, "test"))
-    train = embed_with_checkpoint(dual, read_clips(data, "train"))
+    split = embed_with_torch(load_checkpoint(dual).model, read_clips(data, "test"))
+    train = embed_with_torch(load_checkpoint(dual).model, read_clips(data, "train"))
     text, video, bank = (rows.astype(float) for rows in (split.text, split.video, train.text))
     scores, other = text @ video.T, bank @ video.T
     active = np.isin(scores.argmax(axis=1), other.argmax(axis=1))

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtr_export.model.checkpoint import load_checkpoint
 from vtr_export.model.config import ModelConfig
 from vtr_export.model.retrieval import RetrievalModel
 from vtr_export.tokenizer import write_tokenizer
@@ -60,20 +59,12 @@ class EmbeddedSplit:
     tokens: Tokens | None = None
 
 
-def embed_with_checkpoint(
-    path: Path, clips: Sequence[Clip], *, tokens: bool = False, tagger: str = "auto"
-) -> EmbeddedSplit:
-    """Embed with PyTorch, on cuda where there is one. Unreadable clips are left out and listed.
-
-    `tokens` keeps words and frames too; `tagger` weighs the words where the model's second stage does."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return embed_with_torch(load_checkpoint(path).model.to(device), clips, tokens=tokens, tagger=tagger)
-
-
 def embed_with_torch(
     model: RetrievalModel, clips: Sequence[Clip], *, tokens: bool = False, tagger: str = "auto"
 ) -> EmbeddedSplit:
-    """The same with a model that is loaded already, on the device where it is."""
+    """Embed with PyTorch, on the device where the model is. Unreadable clips are left out and listed.
+
+    `tokens` keeps words and frames too; `tagger` weighs the words where the model's second stage does."""
     kept: list[Clip] = []
     unreadable: list[str] = []
 
@@ -116,15 +107,8 @@ def embed_split(model: RetrievalModel, split: Split, *, batch: int, tokens: bool
     return EmbeddedSplit(frames.clips, video, text, split.owners, frames.unreadable, kept)
 
 
-def embed_with_bundle(path: Path, clips: Sequence[Clip]) -> EmbeddedSplit:
-    """Embed through `vtr_runtime`, as a host does. Unreadable clips are left out and listed."""
-    from vtr_runtime import load
-
-    return embed_with_runtime(load(path), clips)
-
-
 def embed_with_runtime(model: Model, clips: Sequence[Clip]) -> EmbeddedSplit:
-    """The same with a bundle that is loaded already, on whatever backend."""
+    """Embed through `vtr_runtime`, as a host does, on whatever backend. Unreadable clips are left out and listed."""
     from vtr_runtime.model import Clip as Part
 
     parts = (Part(clip.video, clip.start, clip.end) for clip in clips)
