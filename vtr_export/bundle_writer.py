@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,14 +12,16 @@ from vtr_runtime.manifest import (
     FileEntry,
     Graphs,
     Manifest,
+    RerankSpec,
     SamplerSpec,
     file_sha256,
     space_of,
     variant_of,
 )
+from vtr_runtime.targets import GraphPlan
 from vtr_runtime.text import CLEANING_STEPS
 
-from .model.config import AlignmentConfig, ModelConfig
+from .model.config import AlignmentConfig, ModelConfig, RerankConfig
 
 LIBRARIES = (
     "vtr-export",
@@ -58,14 +61,20 @@ def sampler_spec(alignment: AlignmentConfig) -> SamplerSpec:
     )
 
 
-def left_out(config: ModelConfig) -> list[str]:
+def left_out(config: ModelConfig, *, rerank: bool) -> list[str]:
     """A line for each part of a model that PyTorch has and the bundle has not."""
     lines, noise = [], sampler_spec(config.alignment).noise_left_out
     if noise:
         lines.append(f"sampler: exported without the noise of {noise}: an embedding is a function of its input")
-    if config.rerank.kind != "none":
-        lines.append(f"second stage '{config.rerank.kind}': not part of the bundle yet; the two towers are exported")
+    if config.rerank.kind != "none" and not rerank:
+        lines.append(f"second stage '{config.rerank.kind}': left out, --rerank exports it beside the two towers")
     return lines
+
+
+def rerank_spec(config: RerankConfig) -> RerankSpec:
+    """The second stage as hosts are told of it."""
+    assert config.kind != "none"  # plan.check_model
+    return RerankSpec(kind=config.kind, weight=config.weight, textual_attention=config.weighs_words)
 
 
 def write_manifest(
@@ -74,7 +83,8 @@ def write_manifest(
     config: ModelConfig,
     weights_sha256: str,
     graphs: Graphs,
-    opset: int,
+    plan: GraphPlan,
+    islands: tuple[str, ...],
     settings: dict[str, object],
     core_files: list[str],
 ) -> Manifest:
@@ -101,9 +111,13 @@ def write_manifest(
         sampler=sampler,
         model=model,
         weights_sha256=weights_sha256,
-        opset=opset,
+        rerank=rerank_spec(config.rerank) if graphs.rerank is not None else None,
+        precision=plan.precision,
+        graph_precision=plan.graph_precision,
+        islands=islands,
+        opset=plan.opset,
         space=space,
-        variant=variant_of(space, precision="fp32", opset=opset),
+        variant=variant_of(space, precision=plan.precision, opset=plan.opset),
         versions=library_versions(),
         exporter=settings,
         files={name: _entry(folder / name) for name in sorted(core_files)},
@@ -113,19 +127,32 @@ def write_manifest(
     return manifest
 
 
+def _precision_words(manifest: Manifest) -> str:
+    same = manifest.precision == manifest.graph_precision
+    graphs = "" if same else f" as a compile hint on {manifest.graph_precision} graphs"
+    return f"{manifest.precision}{graphs}, opset {manifest.opset}"
+
+
+def _second_stage_words(manifest: Manifest) -> str:
+    if manifest.rerank is None:
+        return ""
+    return f"Second stage {manifest.rerank.kind}: total = first + {manifest.rerank.weight:g} x rerank on the best K.\n"
+
+
 def _entry(path: Path) -> FileEntry:
     return FileEntry(sha256=file_sha256(path), size=path.stat().st_size)
 
 
-def write_readme(folder: Path, manifest: Manifest, verdict: str) -> None:
-    """The bundle's own page: what it is, how it was judged, how to use it."""
+def write_readme(folder: Path, manifest: Manifest, verdict: str, made: Sequence[str] = ()) -> None:
+    """The bundle's own page: what it is, how it was judged, how to use it. `made` has a line for each engine."""
     temporal, frames = manifest.model["temporal"]["kind"], manifest.frames
     (folder / "README.md").write_text(
         f"""# {manifest.name}: a text-video retrieval bundle
 
 Temporal head {temporal}; alignment: {manifest.sampler.summary}. {frames.count} frames of {frames.size}x{frames.size},
-embeddings of length {manifest.dim} and unit length, {manifest.precision}. Space `{manifest.space[:16]}`.
-
+embeddings of length {manifest.dim} and unit length, {_precision_words(manifest)}. Space `{manifest.space[:16]}`.
+{_second_stage_words(manifest)}
+{"".join(f"- {line}{chr(10)}" for line in made)}
 Conformance: **{verdict}** (`reports/conformance.jsonl`).
 
     pip install 'vtr-runtime[cpu]'

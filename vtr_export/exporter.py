@@ -1,129 +1,221 @@
-"""The order of an export: load, trace, check, golden vectors, manifest, gates, publish."""
+"""The order of an export: load, trace, lower, golden vectors, manifest, engines, gates, publish."""
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vtr_runtime.bundle import TOKENIZER
-from vtr_runtime.manifest import Graphs, Manifest
+from vtr_runtime.manifest import Manifest
 from vtr_runtime.publish import staged_folder
+from vtr_runtime.targets import TARGETS
 from vtr_runtime.text import Tokenizer
 
 from .bundle_writer import left_out, library_versions, write_manifest, write_readme
-from .gates import run_gates
+from .engines import MadeEngine, make_engine
+from .gates import GateResult, run_gates
 from .golden import write_golden
-from .graph.check import compare_with_torch, count_nodes, describe_graph
-from .graph.fold import fold_text_tower, fold_video_tower
-from .graph.trace import TracedGraph, trace_text, trace_video
+from .graphs import BuiltGraph, Feeds, GraphParts, collect, graph_names, lower_graph, trace_fp32
 from .model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .model.dits import without_evaluation_noise
+from .model.foreign import is_own_checkpoint, open_any_checkpoint
 from .model.stock import from_open_clip
 from .plan import ExportPlan, check_model
+from .precision.calibration import read_calibration
+from .precision.islands import Islands
+from .precision.search import find_islands
+from .reproduce import write_scripts
 from .tokenizer import write_tokenizer
 
-STEPS = 7
-
-
-@dataclass(frozen=True)
-class GraphResult:
-    file: str
-    megabytes: float
-    nodes: int
-    difference: float
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class ExportResult:
+    """`engines` are those beside the graphs; a target that could not be made here says why in `undone`."""
+
     output: Path
     manifest: Manifest
-    graphs: tuple[GraphResult, ...]
-    verdict: str
+    graphs: tuple[BuiltGraph, ...]
+    engines: tuple[MadeEngine, ...]
+    gates: GateResult
     seconds: float
 
+    @property
+    def undone(self) -> tuple[str, ...]:
+        return tuple(engine.undone for engine in self.engines if engine.undone)
 
-def export(plan: ExportPlan, *, say: Callable[[str], None] = lambda _: None) -> ExportResult:
+
+@dataclass
+class _Steps:
+    """Says each step when it begins, and what came of it when it ends."""
+
+    total: int
+    say: Say
+    done: int = 0
+    results: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        self.done += 1
+        self.results = []
+        self.say(f"[{self.done}/{self.total}] {text}")
+        begun = time.monotonic()
+        yield
+        self.say("      ... " + ", ".join([f"{time.monotonic() - begun:.0f} s", *self.results]))
+
+    def result(self, text: str) -> None:
+        """What a step came to, said at its end."""
+        self.results.append(text)
+
+
+def export(plan: ExportPlan, *, say: Say = lambda _: None) -> ExportResult:
     """Carry a plan out. `say` is told each step, and what of the model the bundle leaves out.
 
     Raises UsageError before anything begins, CheckpointError or ConfigError for a model that cannot be exported, and
     GateError when the graphs are not the model: then nothing is published and the report lies at `<output>.failed/`."""
     plan.check()
     start = time.monotonic()
-
-    def step(number: int, text: str) -> None:
-        say(f"[{number}/{STEPS}] {text} ({time.monotonic() - start:.0f} s)")
-
+    engines = [name for name in plan.targets if TARGETS[name].engine or name == "triton"]
+    parts = GraphParts(plan.debug_outputs, plan.rerank, plan.split_video)
+    extra = int(plan.search_islands) + int(plan.graphs.graph_precision == "int8")
+    steps = _Steps(5 + len(graph_names(parts)) + extra + len(engines), say)
     with TemporaryDirectory() as scratch:
-        step(1, "load the model")
-        path, checkpoint = _load(plan, Path(scratch))
-        check_model(checkpoint.config)
-        for line in left_out(checkpoint.config):
+        with steps.step("load the model"):
+            path, checkpoint = _load(plan, Path(scratch), say)
+        check_model(checkpoint.config, plan)
+        for line in left_out(checkpoint.config, rerank=plan.rerank):
             say(line)
         with staged_folder(plan.output, overwrite=plan.overwrite) as folder:
-            manifest, graphs = _write_core(folder, plan, checkpoint, step)
-            step(6, "gates: conformance in a process of its own")
-            failed = plan.output.with_name(plan.output.name + ".failed")
-            verdict = run_gates(folder, path, data=plan.eval_data, failed=failed, say=say)
-            step(7, f"publish {plan.output}")
-            write_readme(folder, manifest, verdict)
-    return ExportResult(plan.output, manifest, graphs, verdict, time.monotonic() - start)
+            manifest, graphs = _write_core(folder, plan, parts, checkpoint, steps)
+            made = []
+            for name in engines:
+                with steps.step(f"{TARGETS[name].title}: build {manifest.precision}"):
+                    made.append(make_engine(name, folder, plan, graphs, say))
+                    steps.result(made[-1].undone or made[-1].summary)
+            with steps.step("gates: conformance in a process of its own"):
+                failed = plan.output.with_name(plan.output.name + ".failed")
+                backends = _gate_backends(plan, made)
+                batch = plan.engine.get("batch")
+                gates = run_gates(
+                    folder, path, data=plan.eval_data, failed=failed, backends=backends, batch=batch, say=say
+                )
+            with steps.step(f"publish {plan.output}"):
+                write_scripts(folder / "reports", plan, backends)
+                write_readme(folder, manifest, gates.verdict, [engine.summary for engine in made])
+    return ExportResult(plan.output, manifest, tuple(graphs), tuple(made), gates, time.monotonic() - start)
 
 
 def _write_core(
-    folder: Path, plan: ExportPlan, checkpoint: Checkpoint, step: Callable[[int, str], None]
-) -> tuple[Manifest, tuple[GraphResult, ...]]:
-    """Steps 2 to 5: everything that the manifest hashes, and the manifest."""
+    folder: Path, plan: ExportPlan, parts: GraphParts, checkpoint: Checkpoint, steps: _Steps
+) -> tuple[Manifest, list[BuiltGraph]]:
+    """Everything that the manifest hashes, and the manifest."""
     model, config = checkpoint.model.eval(), checkpoint.config
     without_evaluation_noise(model)
-    step(2, f"video tower: trace to ONNX opset {plan.opset}")
-    video = trace_video(
-        fold_video_tower(model.video), config, folder / "video.onnx", opset=plan.opset, debug_outputs=plan.debug_outputs
-    )
-    step(3, f"text tower: trace to ONNX opset {plan.opset}, alignment {config.alignment.kind}")
-    text = trace_text(
-        fold_text_tower(model.text), config, folder / "text.onnx", opset=plan.opset, debug_outputs=plan.debug_outputs
-    )
-    step(4, "check both graphs, and run them against PyTorch")
-    graphs = Graphs(video=describe_graph(video), text=describe_graph(text))
-    # The graphs are held to the trained towers, not to the folded ones that were traced.
-    results = (
-        _result(video, compare_with_torch(video, model.video, config.frames, config.text)),
-        _result(text, compare_with_torch(text, model.text, config.frames, config.text)),
-    )
-    step(5, "tokenizer and golden vectors")
     write_tokenizer(folder / TOKENIZER, context_length=config.text.context_length, cleaning=config.text.cleaning)
-    made_by = {**library_versions(), "weights_sha256": checkpoint.weights_sha256}
-    golden = write_golden(
-        model, Tokenizer.from_file(folder / TOKENIZER, config.text), folder / "golden", made_by=made_by
-    )
-    core = [TOKENIZER, *(f"golden/{name}" for name in golden)]
-    for graph in (video, text):
-        core += [file.name for file in graph.files]
+    tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.text)
+    graphs, islands = _write_graphs(folder, plan, parts, checkpoint, tokenizer, steps)
+    with steps.step("golden vectors"):
+        made_by = {**library_versions(), "weights_sha256": checkpoint.weights_sha256}
+        golden = write_golden(model, tokenizer, folder / "golden", made_by=made_by, rerank=parts.rerank)
     manifest = write_manifest(
         folder,
         config=config,
         weights_sha256=checkpoint.weights_sha256,
-        graphs=graphs,
-        opset=plan.opset,
+        graphs=collect(graphs),
+        plan=plan.graphs,
+        islands=islands.rules if islands else (),
         settings=plan.settings,
-        core_files=core,
+        core_files=[
+            TOKENIZER,
+            *(f"golden/{name}" for name in golden),
+            *(file.name for graph in graphs for file in graph.files),
+        ],
     )
-    return manifest, results
+    return manifest, graphs
 
 
-def _load(plan: ExportPlan, scratch: Path) -> tuple[Path, Checkpoint]:
-    """The checkpoint and where it lies; stock CLIP becomes one, so that the gates read it like any other."""
+def _write_graphs(
+    folder: Path, plan: ExportPlan, parts: GraphParts, checkpoint: Checkpoint, tokenizer: Tokenizer, steps: _Steps
+) -> tuple[list[BuiltGraph], Islands | None]:
+    """Trace every graph in fp32 and hold it to PyTorch, then write all of them in the bundle's precision."""
+    wanted = plan.graphs
+    raw = folder / ".fp32"
+    raw.mkdir()
+    traced = []
+    sources = trace_fp32(checkpoint.model, parts, wanted.opset, raw)
+    for name in graph_names(parts):
+        with steps.step(f"{name}: trace to ONNX opset {wanted.opset}, hold to PyTorch"):
+            graph, built = next(sources)
+            traced.append((graph, built))
+            steps.result(f"{built.nodes} nodes, max difference {built.difference:.2g}, {built.fusion.summary}")
+    feeds = _calibration_feeds(plan, checkpoint, tokenizer, steps)
+    islands = _islands(plan, raw, feeds, steps)
+    with steps.step(f"write the graphs in {wanted.graph_precision}"):
+        graphs = [
+            lower_graph(graph, built, wanted, folder / graph.path.name, islands=islands, feeds=feeds)
+            for graph, built in traced
+        ]
+        for built in graphs:
+            steps.result("; ".join([f"{built.name} {built.megabytes:.1f} MB", *built.notes]))
+    shutil.rmtree(raw)
+    return graphs, islands
+
+
+def _calibration_feeds(plan: ExportPlan, checkpoint: Checkpoint, tokenizer: Tokenizer, steps: _Steps) -> Feeds:
+    if not (plan.search_islands or plan.graphs.graph_precision == "int8"):
+        return {}
+    found = read_calibration(plan.calibration, checkpoint.config.frames, tokenizer)
+    steps.say(f"calibration: {len(found.video)} clips, {len(found.text)} captions")
+    frames = [{"frames": feed["frames"][0]} for feed in found.video]
+    return {"video": found.video, "text": found.text, "frames": frames}
+
+
+def _islands(plan: ExportPlan, raw: Path, feeds: Feeds, steps: _Steps) -> Islands | None:
+    """The modules kept in fp32 by a graph of fp16 or bf16; a search leaves its list in the bundle's reports."""
+    precision = plan.graphs.graph_precision
+    if precision not in ("fp16", "bf16"):
+        return None
+    if plan.islands is not None:
+        return Islands.load(plan.islands)
+    if not plan.search_islands:
+        return Islands()
+    with steps.step(f"search the modules that {precision} must leave in fp32"):
+        graphs = {name: raw / f"{name}.onnx" for name in ("video", "text")}
+        towers = {name: feeds[name] for name in graphs}
+        found = find_islands(graphs, towers, precision=precision, say=steps.say)
+        reports = raw.parent / "reports"
+        reports.mkdir(exist_ok=True)
+        found.islands.save(reports / "islands.json")
+        (reports / "islands.txt").write_text(found.table() + "\n", encoding="utf-8")
+        steps.result(f"{found.runs} runs, {len(found.islands.rules)} rules in reports/islands.json")
+    return found.islands
+
+
+def _gate_backends(plan: ExportPlan, made: Sequence[MadeEngine]) -> tuple[str, ...]:
+    """What the gates run on: OpenVINO where its engine is part of the bundle, and ONNX Runtime or the typed executor,
+    as conformance chooses, where the graphs themselves are."""
+    if not any(engine.target == "openvino" and not engine.undone for engine in made):
+        return ()
+    hint_only = plan.graphs.precision != plan.graphs.graph_precision
+    return ("openvino",) if hint_only else ("openvino", "onnx-cpu")
+
+
+def _load(plan: ExportPlan, scratch: Path, say: Say) -> tuple[Path, Checkpoint]:
+    """The checkpoint and where it lies; what vtr-train did not write becomes one, so that the gates read it alike."""
     if plan.checkpoint is not None:
-        return plan.checkpoint, load_checkpoint(plan.checkpoint)
-    assert plan.open_clip is not None  # ExportPlan.check
-    path = scratch / "stock.pt"
-    save_checkpoint(path, from_open_clip(plan.open_clip, pretrained=plan.pretrained))
+        if is_own_checkpoint(plan.checkpoint):
+            return plan.checkpoint, load_checkpoint(plan.checkpoint)
+        model, description = open_any_checkpoint(plan.checkpoint, frames=plan.frames)
+        say(f"{plan.checkpoint}: {description}")
+    else:
+        assert plan.open_clip is not None  # ExportPlan.check
+        model = from_open_clip(plan.open_clip, pretrained=plan.pretrained, frames=plan.frames)
+    path = scratch / "model.pt"
+    save_checkpoint(path, model)
     return path, load_checkpoint(path)
-
-
-def _result(graph: TracedGraph, difference: float) -> GraphResult:
-    size = sum(file.stat().st_size for file in graph.files) / 1e6
-    return GraphResult(graph.path.name, size, count_nodes(graph.path), difference)

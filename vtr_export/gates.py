@@ -6,38 +6,78 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vtr_runtime.errors import GateError, VtrError
 
 NOT_MET = GateError.exit_status
 
 
-def run_gates(
-    bundle: Path, checkpoint: Path, *, data: str | None, failed: Path, say: Callable[[str], None] = lambda _: None
-) -> str:
-    """Run conformance on a finished bundle that is not published yet; `say` is told its table. Returns the verdict.
+@dataclass(frozen=True)
+class GateResult:
+    """`unproved` is what of the bundle's precision no backend has shown. `results` and `splits` are the report's."""
 
-    GateError when a gate is not met: the report then lies in `failed`. A child process, because the memory that engines
-    and PyTorch take comes back only with the process."""
+    verdict: str
+    unproved: str
+    results: tuple[dict[str, Any], ...] = ()
+    splits: tuple[dict[str, Any], ...] = ()
+
+    def worst(self, stage: str) -> str:
+        """The largest that was measured at a stage by a host other than PyTorch itself, with its unit."""
+        found = [row for row in self.results if row["stage"] == stage and row["host"] != "pytorch"]
+        numbers = [row for row in found if isinstance(row["measured"], float)]
+        if not numbers:
+            return "not run"
+        row = max(numbers, key=lambda row: float(row["measured"]))
+        return f"{row['unit']} {row['measured']:.2g}"
+
+    def retrieval(self) -> str:
+        """R@1 of each host beside PyTorch's."""
+        return "; ".join(
+            f"{split['host']} {split['backend']} R@1 {split['recall']['R@1']:.1f} "
+            f"(PyTorch {split['reference_recall']['R@1']:.1f})"
+            for split in self.splits
+        )
+
+
+def run_gates(
+    bundle: Path,
+    checkpoint: Path,
+    *,
+    data: str | None,
+    failed: Path,
+    backends: Sequence[str] = (),
+    batch: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> GateResult:
+    """Run conformance on a finished bundle that is not published yet; `say` is told its table.
+
+    `backends` as vtr-conformance's --backend, its default where none is given; `batch` is the profile, MIN:OPT:MAX.
+    GateError when a gate is not met or no backend proved the bundle's precision: the report then lies in `failed`.
+    A child process, because the memory that engines and PyTorch take comes back only with the process."""
     reports = bundle / "reports"
     command = [sys.executable, "-m", "vtr_conformance", "run", str(bundle), "--ckpt", str(checkpoint)]
-    command += ["--report", str(reports), *(["--data", data] if data else [])]
+    command += ["--report", str(reports), *(["--data", data] if data else []), *(["--batch", batch] if batch else [])]
+    command += [argument for backend in backends for argument in ("--backend", backend)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, NOT_MET):
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         raise VtrError(f"conformance ended with status {done.returncode} before it could judge: {last}")
     say(done.stdout.rstrip())
-    verdict = _verdict(reports)
-    if done.returncode == NOT_MET:
+    result = _read_report(reports)
+    if done.returncode == NOT_MET or result.unproved:
         shutil.rmtree(failed, ignore_errors=True)
         shutil.copytree(reports, failed)
-        raise GateError(f"{verdict}; nothing was published, the report lies at {failed}/")
-    return verdict
+        raise GateError(f"{result.verdict}; nothing was published, the report lies at {failed}/")
+    return result
 
 
-def _verdict(reports: Path) -> str:
-    """The last line of the report says it in words."""
-    last = (reports / "conformance.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    return str(json.loads(last)["verdict"])
+def _read_report(reports: Path) -> GateResult:
+    lines = (reports / "conformance.jsonl").read_text(encoding="utf-8").splitlines()
+    *rows, last = map(json.loads, lines)
+    results = tuple(row for row in rows if "stage" in row)
+    splits = tuple(row["retrieval"] for row in rows if "retrieval" in row)
+    return GateResult(str(last["verdict"]), str(last["unproved"]), results, splits)

@@ -17,6 +17,7 @@ from vtr_runtime.tensor_file import save_tensors
 from vtr_runtime.text import Tokenizer
 from vtr_runtime.video import packet_times, read_frames, read_rgb
 
+from .graph.modules import RerankGraph
 from .model import RetrievalModel
 
 MEDIA = Path(__file__).parent / "media"
@@ -49,6 +50,9 @@ TEXTS = (
     "a b c d e f g h i j k l m n o p q r s t u v w x y z " * 3,
 )
 
+# Of TEXTS: many words, one, none.
+RERANKED = (1, 2, 3)
+
 
 @dataclass
 class _Writer:
@@ -66,8 +70,12 @@ class _Writer:
         self.cases.append({"id": f"{stage}/{case}", "stage": stage, "inputs": inputs, "expected": keys})
 
 
-def write_golden(model: RetrievalModel, tokenizer: Tokenizer, folder: Path, *, made_by: dict[str, str]) -> list[str]:
-    """Write golden.json, golden.safetensors and the clips; returns the files' names inside `folder`."""
+def write_golden(
+    model: RetrievalModel, tokenizer: Tokenizer, folder: Path, *, made_by: dict[str, str], rerank: bool = False
+) -> list[str]:
+    """Write golden.json, golden.safetensors and the clips; returns the files' names inside `folder`.
+
+    `rerank`: the bundle has a second stage, which gets cases too."""
     (folder / "media").mkdir(parents=True)
     clips = sorted(path for path in MEDIA.iterdir() if path.suffix not in (".md", ".py"))
     names = [f"media/{path.name}" for path in [*clips, MEDIA / "LICENCES.md"]]
@@ -81,6 +89,8 @@ def write_golden(model: RetrievalModel, tokenizer: Tokenizer, folder: Path, *, m
     with torch.inference_mode():
         texts = _add_texts(writer, model, ids)
         videos = _add_videos(writer, model, clips)
+        if rerank:
+            _add_rerank(writer, model, ids)
     inputs = {
         "tensors": {"input_ids": "inputs/input_ids", "frames": "inputs/frames", "frame_mask": "inputs/frame_mask"}
     }
@@ -106,6 +116,31 @@ def _add_texts(writer: _Writer, model: RetrievalModel, ids: NDArray[np.int32]) -
     for name, tensor in stages.items():
         writer.add(name, "texts", inputs, {"embedding" if name == "aligned" else name: tensor.numpy()})
     return stages["aligned"].numpy()
+
+
+def _add_rerank(writer: _Writer, model: RetrievalModel, ids: NDArray[np.int32]) -> None:
+    """Sentences of many words, one and none, against the clips of the video cases."""
+    assert model.rerank is not None  # the exporter refuses --rerank without one
+    graph = RerankGraph(model.rerank, model.config.rerank)
+    frames, mask = (torch.from_numpy(writer.tensors[f"inputs/{name}"]) for name in ("frames", "frame_mask"))
+    stored = {"frame_embeddings": model.video.stages(frames, mask)["frame_embeddings"], "frame_mask": mask}
+    texts = model.text.with_words(torch.from_numpy(ids))
+    for row in RERANKED:
+        places = torch.arange(ids.shape[1])
+        query = {
+            "embedding": texts.embedding[row],
+            "word_embeddings": texts.words[row],
+            "word_mask": texts.word_mask[row],
+            # Every other word matters: a host that ignores the weights is found out.
+            "word_weights": 1.0 + (places % 2 == 0).float(),
+        }
+        feed = {name: ({**query, **stored})[name] for name in graph.input_names}
+        keys = {
+            name: writer.keep(f"inputs/{name}" if name in stored else f"inputs/rerank/{row}/{name}", value.numpy())
+            for name, value in feed.items()
+        }
+        scores = graph(*feed.values()).numpy()
+        writer.add("rerank", f"text-{row}", {"tensors": keys}, {"scores": scores})
 
 
 def _add_videos(writer: _Writer, model: RetrievalModel, clips: list[Path]) -> NDArray[np.float32]:

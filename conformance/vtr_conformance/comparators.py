@@ -64,6 +64,56 @@ def compare_relative(expected: Array, actual: Array, limit: float) -> Comparison
     return compare_max_abs(expected / norm, actual / norm, limit)
 
 
+def compare_chord(expected: Array, actual: Array, limit: float) -> Comparison:
+    """The largest distance of two vectors [..., D], over the norm of the expected one."""
+    finite = compare_max_abs(expected, actual, float("inf"))
+    if not finite.passed:
+        return finite
+    want = expected.astype(np.float64)
+    apart = np.linalg.norm(want - actual, axis=-1) / np.linalg.norm(want, axis=-1).clip(min=1e-12)
+    measured = float(apart.max(initial=0.0))
+    return Comparison(measured <= limit, measured, _place(apart == measured) if measured else "")
+
+
+def compare_scale(expected: Array, actual: Array, limit: float) -> Comparison:
+    """The largest absolute difference of scores, over the largest expected score."""
+    largest = max(float(np.abs(expected).max(initial=0.0)), 1e-12)
+    return compare_max_abs(expected / largest, actual / largest, limit)
+
+
+def compare_cosine(expected: Array, actual: Array, limit: float) -> Comparison:
+    """Unit vectors [..., D]: 1 - the smallest cosine, in float64.
+
+    Taken as half the squared distance, which is the same at unit length; so a vector that lost its length is found
+    too, and where a masked frame's vector is zero, zero is expected."""
+    finite = compare_max_abs(expected, actual, float("inf"))
+    if not finite.passed:
+        return finite
+    apart = ((expected.astype(np.float64) - actual.astype(np.float64)) ** 2).sum(axis=-1) / 2
+    measured = float(apart.max(initial=0.0))
+    return Comparison(measured <= limit, measured, _place(apart == measured) if measured else "")
+
+
+def compare_finite(expected: Array, actual: Array, limit: float) -> Comparison:
+    """How many values are not finite; how far the others are off is told and not judged."""
+    if expected.shape != actual.shape:
+        return compare_max_abs(expected, actual, limit)
+    wrong = ~np.isfinite(actual)
+    if wrong.sum() > limit:
+        return Comparison(False, float(wrong.sum()), f": not finite at {_place(wrong)}")
+    off = compare_relative(np.atleast_1d(expected), np.atleast_1d(actual), float("inf")).measured
+    return Comparison(True, float(wrong.sum()), f": off by {off:.2g} of its norm, which is not judged")
+
+
+def compare_loss(expected: Array, actual: Array, limit: float) -> Comparison:
+    """By how much a figure of merit fell; a rise is no loss."""
+    finite = compare_max_abs(expected, actual, float("inf"))
+    if not finite.passed:
+        return finite
+    measured = float((expected - actual).max(initial=0.0))
+    return Comparison(measured <= limit, measured)
+
+
 def compare_ranking(expected: Array, actual: Array, limit: float) -> Comparison:
     """Scores [queries, gallery]: does each query rank the gallery alike, ties aside?
 
@@ -96,5 +146,10 @@ _COMPARATORS = {
     "exact": compare_exact,
     "max_abs": compare_max_abs,
     "relative": compare_relative,
+    "chord": compare_chord,
+    "scale": compare_scale,
+    "cosine": compare_cosine,
+    "finite": compare_finite,
+    "loss": compare_loss,
     "ranking": compare_ranking,
 }

@@ -61,7 +61,7 @@ def _check_inside(folder: Path, name: str) -> None:
 
 
 def _check_graph_files(manifest: Manifest, folder: Path) -> None:
-    graphs = (manifest.graphs.video, manifest.graphs.text)
+    graphs = manifest.graphs.named().values()
     needed = [graph.file for graph in graphs] + [graph.external_data for graph in graphs if graph.external_data]
     for name in [*needed, TOKENIZER, GOLDEN]:
         if name not in manifest.files:

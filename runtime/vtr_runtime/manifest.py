@@ -13,6 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import BundleError
+from .precision import PRECISIONS as PRECISIONS
+from .precision import Precision as Precision
 
 SCHEMA_VERSION = 1
 
@@ -83,8 +85,27 @@ class GraphSpec(Record):
 
 
 class Graphs(Record):
+    """The bundle's graphs. `frames` and `temporal` are the video tower in two, for hosts that keep frames' features."""
+
     video: GraphSpec
     text: GraphSpec
+    rerank: GraphSpec | None = None
+    frames: GraphSpec | None = None
+    temporal: GraphSpec | None = None
+
+    def named(self) -> dict[str, GraphSpec]:
+        """Those that are there, by name."""
+        return {name: graph for name in type(self).model_fields if (graph := getattr(self, name)) is not None}
+
+
+class RerankSpec(Record):
+    """The second stage: total = first stage + weight * rerank on the first stage's best K."""
+
+    kind: Literal["token-wise", "x-pool"]
+    weight: float
+    textual_attention: bool = Field(
+        default=False, description="the graph takes word_weights: 2 marks words that matter"
+    )
 
 
 class SamplerSpec(Record):
@@ -137,10 +158,13 @@ class Manifest(Record):
     text: TextSpec
     cleaning_steps: tuple[str, ...] = Field(description="what `text.cleaning` does, in order")
     sampler: SamplerSpec
+    rerank: RerankSpec | None = None
     normalisation: Literal["l2"] = "l2"
     model: dict[str, Any] = Field(description="the checkpoint's model configuration")
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    precision: Literal["fp32"] = "fp32"
+    precision: Precision = Field(default="fp32", description="in which the bundle is to be run")
+    graph_precision: Precision = Field(default="fp32", description="written into the graphs; else a compile hint")
+    islands: tuple[str, ...] = Field(default=(), description="modules kept in fp32 by a graph of less precision")
     opset: int
     space: str
     variant: str

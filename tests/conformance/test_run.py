@@ -18,6 +18,7 @@ from vtr_conformance.report import Report, Result
 from vtr_conformance.run import answer_case, run
 from vtr_conformance.stages import STAGES, stage_of
 from vtr_runtime.errors import CheckpointError, MediaError, UsageError
+from vtr_runtime.manifest import Precision
 from vtr_runtime.model import Model
 
 
@@ -25,20 +26,19 @@ def test_a_sound_bundle_meets_every_gate_in_every_stage(small_bundle: Path, smal
     report = run(small_bundle, checkpoint=small_checkpoint)
     assert report.passed
     ran = {stage_of(r.stage).name for r in report.results if r.host == "vtr-runtime" and r.status == "pass"}
-    assert ran == {stage.name for stage in STAGES}
+    assert ran == {stage.name for stage in STAGES} - {"rerank", "retrieval"}  # no second stage, no data
     assert {r.stage for r in report.results if r.host == "pytorch"} >= {"aligned", "video_embedding", "sampler_step_3"}
 
 
-class Broken:
+class Broken(RuntimeHost):
     """The runtime with one stage's answer changed."""
 
-    name, backend = "broken", "onnx-cpu"
-
     def __init__(self, model: Model, stage: str, change: Callable[[Arrays], Arrays]) -> None:
-        self._host, self._stage, self._change = RuntimeHost(model), stage, change
+        super().__init__(model)
+        self._stage, self._change = stage, change
 
     def answer(self, case: Case) -> Arrays | str:
-        found = self._host.answer(case)
+        found = super().answer(case)
         return self._change(found) if case.stage == self._stage and not isinstance(found, str) else found
 
 
@@ -49,7 +49,7 @@ def one_more(found: Arrays) -> Arrays:
 @pytest.mark.parametrize("stage", ["container", "indices", "rgb", "pixels", "ids"])
 def test_an_exact_stage_that_moves_is_the_one_that_fails(small_model: Model, stage: str) -> None:
     host = Broken(small_model, stage, one_more)
-    results = [answer_case(host, case) for case in read_cases(small_model.bundle)]  # type: ignore[arg-type]
+    results = [answer_case(host, case) for case in read_cases(small_model.bundle)]
     assert {result.stage for result in results if result.status == "fail"} == {stage}
 
 
@@ -65,7 +65,7 @@ def test_a_tensor_that_moves_by_more_than_its_limit_fails(small_model: Model, st
         return {name: moved}
 
     host = Broken(small_model, stage, change)
-    results = [answer_case(host, case) for case in read_cases(small_model.bundle)]  # type: ignore[arg-type]
+    results = [answer_case(host, case) for case in read_cases(small_model.bundle)]
     failed = [result for result in results if result.status == "fail"]
     assert {result.stage for result in failed} == {stage}
     assert all(result.hint for result in failed)
@@ -76,7 +76,7 @@ def test_a_host_that_raises_fails_its_case_only(small_model: Model) -> None:
         raise MediaError("the disk is gone")
 
     host = Broken(small_model, "rgb", refuse)
-    results = [answer_case(host, case) for case in read_cases(small_model.bundle)]  # type: ignore[arg-type]
+    results = [answer_case(host, case) for case in read_cases(small_model.bundle)]
     failed = [result for result in results if result.status == "fail"]
     assert {(result.stage, result.where) for result in failed} == {("rgb", "the disk is gone")}
 
@@ -84,6 +84,36 @@ def test_a_host_that_raises_fails_its_case_only(small_model: Model) -> None:
 def test_nothing_run_is_never_a_pass() -> None:
     assert not Report((Result("h", "b", "aligned", "c", "not_run"),)).passed
     assert "nothing was checked" in Report(()).verdict
+
+
+def test_frames_and_words_alone_are_no_proof_of_a_graph() -> None:
+    before = tuple(Result("h", "b", stage, "c", "pass") for stage in ("container", "pixels", "ids"))
+    assert not Report(before).passed
+    reference = Result("pytorch", "torch", "aligned", "c", "pass")
+    assert not Report((*before, reference)).passed
+    assert Report((*before, Result("h", "b", "aligned", "c", "pass"))).passed
+
+
+def test_a_precision_is_proved_only_by_a_host_that_computes_in_it() -> None:
+    def results(precision: Precision) -> tuple[Result, ...]:
+        stages = ("aligned", "video_embedding")
+        return tuple(Result("h", "b", stage, "c", "pass", precision=precision) for stage in stages)
+
+    assert Report(results("bf16"), precision="bf16").unproved == ""
+    report = Report(results("fp32"), precision="bf16")
+    assert report.passed
+    assert "bf16 is not proved" in report.unproved
+    assert report.unproved in report.verdict
+    assert "passed retrieval" in Report(results("int8"), precision="int8").unproved
+    found = Result("h", "b", "retrieval", "c", "pass", precision="int8")
+    assert Report((*results("int8"), found), precision="int8").unproved == ""
+
+
+def test_the_verdict_names_the_earliest_stage_that_failed() -> None:
+    failed = tuple(
+        Result("h", "b", stage, "c", "fail") for stage in ("ranking", "corners", "sampler_step_2", "aligned")
+    )
+    assert Report(failed).verdict.startswith("first stage that moved: sampler_step_2")
 
 
 def test_the_command_ends_with_3_and_says_where(
@@ -134,6 +164,13 @@ def test_the_checkpoint_must_be_the_bundles_own(small_bundle: Path, small_checkp
         run(small_bundle, checkpoint=tmp_path / "other.pt")
 
 
+@pytest.mark.parametrize("batch", ["8", "1:2", "0:1:2", "1:b:3"])
+def test_a_profile_that_is_none_is_refused(small_bundle: Path, batch: str) -> None:
+    done = CliRunner().invoke(main, ["run", str(small_bundle), "--batch", batch])
+    assert done.exit_code == 2
+    assert "MIN:OPT:MAX" in done.stderr
+
+
 def test_data_without_a_checkpoint_is_refused(small_bundle: Path) -> None:
     with pytest.raises(UsageError, match="add --ckpt"):
         run(small_bundle, data="data.jsonl")
@@ -154,6 +191,9 @@ def test_a_whole_split_ranks_alike(
     [found] = report.retrieval
     assert (found.videos, found.texts, found.unreadable, found.identical) == (3, 6, 1, 6)
     assert found.recall == found.reference_recall
+    assert found.median_rank == found.reference_median_rank
+    assert (found.flips, found.flips_outside, found.top10_changed) == (0, 0, 0)
+    assert [r.status for r in report.results if r.stage == "retrieval"] == ["pass"]
 
 
 def test_golden_vectors_of_another_schema_are_refused(small_model: Model, tmp_path: Path) -> None:

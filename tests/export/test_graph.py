@@ -13,11 +13,13 @@ import torch
 from onnx import TensorProto, helper
 
 from vtr_export.graph import trace as trace_module
-from vtr_export.graph.check import compare_with_torch, describe_graph, random_ids
+from vtr_export.graph.check import compare_graph, compare_with_torch, describe_graph, random_ids
 from vtr_export.graph.fold import FoldedSampler, fold_text_tower, fold_video_tower
-from vtr_export.graph.trace import TracedGraph, trace_text
+from vtr_export.graph.modules import RerankGraph
+from vtr_export.graph.trace import TracedGraph, trace_rerank, trace_text
 from vtr_export.model import AlignmentConfig, BackboneConfig, ModelConfig, RetrievalModel, redraw_zero_parameters
 from vtr_export.model.checkpoint import Checkpoint, load_checkpoint
+from vtr_export.model.config import RerankConfig
 from vtr_export.model.dits import Sampler, without_evaluation_noise
 from vtr_runtime.bundle import open_bundle
 from vtr_runtime.errors import GateError
@@ -158,7 +160,7 @@ def make_graph(path: Path, *, batch: str | int, operator: str = "Identity") -> T
     )
     proto.ir_version = 10
     onnx.save(proto, path)
-    return TracedGraph(path, None, ("x",), ("embedding",), {"x": {0: "batch"}})
+    return TracedGraph(path, None, ("x",), ("embedding",), {"x": {0: "batch"}, "embedding": {0: "batch"}})
 
 
 def test_an_axis_that_the_tracer_fixed_is_found(tmp_path: Path) -> None:
@@ -179,6 +181,47 @@ def test_outputs_with_other_names_are_refused(tmp_path: Path) -> None:
     renamed = TracedGraph(graph.path, None, ("x",), ("result",), graph.dynamic_axes)
     with pytest.raises(GateError, match="inputs and outputs"):
         describe_graph(renamed)
+
+
+def test_a_type_that_no_host_gives_is_refused(tmp_path: Path) -> None:
+    graph = make_graph(tmp_path / "good.onnx", batch="batch")
+    proto = onnx.load(graph.path)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(proto, graph.path)
+    with pytest.raises(GateError, match="is of type FLOAT16"):
+        describe_graph(graph)
+
+
+TINY_SECOND_STAGES = (
+    RerankConfig(kind="token-wise"),
+    RerankConfig(kind="token-wise", interaction="wti", textual_attention=False),
+    RerankConfig(kind="x-pool"),
+)
+
+
+@pytest.mark.parametrize("rerank", TINY_SECOND_STAGES, ids=lambda config: f"{config.kind}-{config.interaction}")
+def test_a_second_stage_is_held_to_pytorch(tmp_path: Path, rerank: RerankConfig) -> None:
+    torch.manual_seed(0)
+    model = RetrievalModel(
+        ModelConfig.from_backbone(BackboneConfig.from_open_clip(TINY_BACKBONE), rerank=rerank)
+    ).eval()
+    assert model.rerank is not None
+    graph = trace_rerank(model.rerank, model.config, tmp_path / "rerank.onnx", opset=18)
+    assert describe_graph(graph).outputs[0].shape == ("candidates",)
+    module = RerankGraph(model.rerank, rerank)
+    assert compare_graph(graph, module, model.config.text) < 1e-5
+    with pytest.raises(GateError, match=r"rerank\.onnx differs from PyTorch by .* at batch 1, 2 tokens|at batch 1;"):
+        compare_graph(graph, Doubled(module), model.config.text)
+
+
+class Doubled(torch.nn.Module):
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.module(*inputs) * 2  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

@@ -7,7 +7,6 @@ matrix. Weights that the steps share stay shared. A folded sampler draws no nois
 
 from __future__ import annotations
 
-import copy
 from typing import TypeVar
 
 import torch
@@ -19,8 +18,8 @@ from ..model.attention import unit
 from ..model.dits import Sampler, Walk
 from ..model.text_tower import TextTower
 from ..model.video_tower import VideoTower
+from .rebuild import with_parts
 
-M = TypeVar("M", bound=nn.Module)
 Tower = TypeVar("Tower", TextTower, VideoTower)
 
 
@@ -37,7 +36,7 @@ def fold_video_tower(tower: VideoTower) -> VideoTower:
 
 def _fold(tower: Tower) -> Tower:
     head = tower.alignment
-    return (_with_parts(tower, alignment=fold_sampler(head)) if isinstance(head, Sampler) else tower).eval()
+    return (with_parts(tower, alignment=fold_sampler(head)) if isinstance(head, Sampler) else tower).eval()
 
 
 def fold_sampler(sampler: Sampler) -> Walk:
@@ -106,17 +105,10 @@ def _fold_conditioned(sampler: Sampler) -> Sampler:
     network = sampler.network
     with torch.no_grad():
         time = _Constant(network.time(sampler.time_features))
-    blocks = nn.ModuleList(_with_parts(block, attn=_fold_attention(block.attn)) for block in _blocks(network.blocks))
-    folded = _with_parts(sampler, network=_with_parts(network, time=time, blocks=blocks))
+    blocks = nn.ModuleList(with_parts(block, attn=_fold_attention(block.attn)) for block in _blocks(network.blocks))
+    folded = with_parts(sampler, network=with_parts(network, time=time, blocks=blocks))
     folded.noise_in_evaluation = False
     return folded
-
-
-def _with_parts(module: M, **parts: nn.Module) -> M:
-    """A shallow copy of a module with other parts; the one given keeps its own."""
-    changed = copy.copy(module)
-    vars(changed)["_modules"] = {**module._modules, **parts}
-    return changed
 
 
 def _blocks(blocks: nn.ModuleList) -> list[DiTBlock]:

@@ -5,8 +5,10 @@ are. Shapes are explicit numbers wherever they are known, so that an exported gr
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +42,47 @@ def causal_mask(length: int) -> Tensor:
     return torch.full((length, length), MASKED).triu(1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(width) + mask) v, by head: q [B, H, L, w], k and v [B, H, K, w] -> [B, H, L, w]."""
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+    """softmax(scale q k^T + mask) v, by head: q [B, H, L, w], k and v [B, H, K, w] -> [B, H, L, w].
+
+    The usual scale is 1 / sqrt(w); one of 1 says that q brings it along."""
+    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
     if torch.compiler.is_exporting():
         # The ONNX exporter writes the fused operator with shape arithmetic around the key's transpose: nine more nodes.
-        scores = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
+        scores = (q if scale == 1.0 else q * scale) @ k.transpose(-2, -1)
         return (scores if mask is None else scores + mask).softmax(dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+_operator_in_export = False
+
+
+@contextlib.contextmanager
+def attention_operator() -> Iterator[None]:
+    """Export attention as one `Attention` operator of opset 23 instead of products and a softmax."""
+    global _operator_in_export
+    before, _operator_in_export = _operator_in_export, True
+    try:
+        yield
+    finally:
+        _operator_in_export = before
+
+
+def _by_operator(q: Tensor, mask: Tensor | None) -> bool:
+    """Engines want a mask with a row for each query; with one that is the same for all attention stays plain."""
+    fits = mask is None or mask.shape[-2] == q.shape[1]
+    return torch.compiler.is_exporting() and _operator_in_export and fits
+
+
+def attend_joined(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """`attend` with the heads side by side: q [B, L, width], k and v [B, K, width] -> [B, L, width]."""
+    if _by_operator(q, mask):
+        return torch.onnx.ops.attention(q, k, v, mask, q_num_heads=heads, kv_num_heads=heads, scale=scale)[0]
+    length, width = q.shape[1:]
+    q, k, v = (x.reshape(-1, x.shape[1], heads, width // heads).transpose(1, 2) for x in (q, k, v))
+    return attend(q, k, v, mask, scale).transpose(1, 2).reshape(-1, length, width)
 
 
 class QuickGELU(nn.Module):
@@ -62,16 +98,21 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.width, self.heads, self.head_width = width, heads, width // heads
+        self.scale = 1.0 / math.sqrt(self.head_width)
         self.in_proj_weight = nn.Parameter(torch.randn(3 * width, width) * width**-0.5)
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        length = x.shape[1]
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        if _by_operator(x, mask):
+            q, k, v = qkv.chunk(3, dim=2)
+            return self.out_proj(attend_joined(q, k, v, self.heads, mask, self.scale))  # type: ignore[no-any-return]
+        # One Reshape and one Transpose for all three; by `attend_joined` each of them would have its own.
+        length = x.shape[1]
         q, k, v = qkv.reshape(-1, length, 3 * self.heads, self.head_width).transpose(1, 2).chunk(3, dim=1)
-        seen = attend(q, k, v, mask)
+        seen = attend(q, k, v, mask, self.scale)
         return self.out_proj(seen.transpose(1, 2).reshape(-1, length, self.width))  # type: ignore[no-any-return]
 
 

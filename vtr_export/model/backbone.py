@@ -32,11 +32,18 @@ class VisionTransformer(nn.Module):
         self.proj = nn.Parameter(torch.randn(width, embed_dim) * width**-0.5)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        return self.project(self.transformer(self.embed(pixels))[:, 0])
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """What the first block sees: [N, 1 + patches, width], the class token first."""
         tokens = self.conv1(pixels).reshape(-1, self.width, self.patches).permute(0, 2, 1)
         # The class token is added to a row of zeros: one Pad and one Add of constants instead of Expand and Concat.
         table = torch.cat([self.positional_embedding[:1] + self.class_embedding, self.positional_embedding[1:]])
-        tokens = self.transformer(self.ln_pre(F.pad(tokens, (0, 0, 1, 0)) + table))
-        return self.ln_post(tokens[:, 0]) @ self.proj  # type: ignore[no-any-return]
+        return self.ln_pre(F.pad(tokens, (0, 0, 1, 0)) + table)  # type: ignore[no-any-return]
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Tokens [N, width] of the last block -> features [N, D]."""
+        return self.ln_post(tokens) @ self.proj  # type: ignore[no-any-return]
 
 
 class Bottleneck(nn.Module):
@@ -149,18 +156,25 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        return self.project(self._at_end(self.hidden(input_ids), input_ids))
+        return self.project(self.at_end(self.hidden(input_ids), input_ids))
 
     def with_words(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """The same beside the projection of every token [B, L, D]."""
         tokens = self.project(self.hidden(input_ids))
-        return self._at_end(tokens, input_ids), tokens
+        return self.at_end(tokens, input_ids), tokens
 
     def hidden(self, input_ids: Tensor) -> Tensor:
         """What the last block gives: [B, L, width]."""
+        return self.transformer(self.embed(input_ids), self.mask(input_ids))  # type: ignore[no-any-return]
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """What the first block sees: [B, L, width]."""
+        return self.token_embedding(input_ids) + self.positional_embedding[: input_ids.shape[1]]  # type: ignore[no-any-return]
+
+    def mask(self, input_ids: Tensor) -> Tensor:
+        """The additive causal mask [L, L]."""
         length = input_ids.shape[1]
-        tokens = self.token_embedding(input_ids) + self.positional_embedding[:length]
-        return self.transformer(tokens, self.attn_mask[:length, :length])  # type: ignore[no-any-return]
+        return self.attn_mask[:length, :length]
 
     def project(self, hidden: Tensor) -> Tensor:
         return self.ln_final(hidden) @ self.text_projection  # type: ignore[no-any-return]
@@ -177,7 +191,8 @@ class TextTransformer(nn.Module):
         place = torch.arange(input_ids.shape[1], device=input_ids.device)
         return ((place > 0) & (place < end)) | ((place == end) & (end <= 1))
 
-    def _at_end(self, tokens: Tensor, input_ids: Tensor) -> Tensor:
+    def at_end(self, tokens: Tensor, input_ids: Tensor) -> Tensor:
+        """Of tokens [B, L, width] the row of each sentence's first end-of-text token: [B, width]."""
         return tokens[torch.arange(input_ids.shape[0], device=input_ids.device), self.end_positions(input_ids)]
 
 
@@ -190,25 +205,30 @@ def build_image_tower(config: BackboneConfig) -> VisionTransformer | ModifiedRes
 _NOT_WEIGHTS = frozenset({"attn_mask", "input_resolution", "context_length", "vocab_size"})
 
 
-def load_open_clip_state_dict(visual: nn.Module, text: nn.Module, state_dict: Mapping[str, Tensor]) -> Tensor:
+def load_open_clip_state_dict(
+    visual: nn.Module, text: nn.Module, state_dict: Mapping[str, Tensor], *, prefix: str = ""
+) -> Tensor:
     """Load the weights of open_clip.CLIP or CustomTextCLIP, of any floating type, and return the logit scale (log, []).
 
-    Raises CheckpointError when a weight is missing, unexpected or of another shape."""
+    Raises CheckpointError when a weight is missing, unexpected or of another shape, its name with `prefix` before it,
+    as it stands in the file."""
     parts: dict[str, dict[str, Tensor]] = {"visual.": {}, "": {}}
     for name, value in state_dict.items():
         name = name.removeprefix("module.").removeprefix("text.")
         if name not in _NOT_WEIGHTS:
-            prefix = "visual." if name.startswith("visual.") else ""
-            parts[prefix][name.removeprefix(prefix)] = value.float() if value.is_floating_point() else value
-    if "logit_scale" not in parts[""]:
-        raise CheckpointError("the weights have no logit_scale; give the whole weights of an open_clip CLIP model")
-    logit_scale = parts[""].pop("logit_scale").reshape(())
-    for prefix, module in (("visual.", visual), ("", text)):
-        mismatch = describe_mismatch(module.state_dict(), parts[prefix], prefix)
+            tower = "visual." if name.startswith("visual.") else ""
+            parts[tower][name.removeprefix(tower)] = value.float() if value.is_floating_point() else value
+    logit_scale = parts[""].pop("logit_scale", torch.empty(0))
+    if logit_scale.numel() != 1:
+        raise CheckpointError(
+            f"the weights have no {prefix}logit_scale of one value; give the whole weights of a CLIP model"
+        )
+    for tower, module in (("visual.", visual), ("", text)):
+        mismatch = describe_mismatch(module.state_dict(), parts[tower], prefix + tower)
         if mismatch:
             raise CheckpointError(f"the weights are of another model: {mismatch}; check the model's name")
-        module.load_state_dict(parts[prefix])
-    return logit_scale
+        module.load_state_dict(parts[tower])
+    return logit_scale.reshape(())
 
 
 def describe_mismatch(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], prefix: str = "") -> str | None:

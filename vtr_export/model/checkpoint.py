@@ -61,7 +61,11 @@ def save_checkpoint(path: str | Path, model: RetrievalModel, *, training: dict[s
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint without running any code of it. Raises CheckpointError, one sentence."""
     path = Path(path)
-    content = read_weights_only(path)
+    return parse_checkpoint(read_weights_only(path), path)
+
+
+def parse_checkpoint(content: Any, path: Path) -> Checkpoint:
+    """The checkpoint in what `path` holds. Raises CheckpointError, one sentence."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is not a checkpoint of this project; give one written by vtr-train, or --open-clip"
@@ -83,6 +87,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     digest = weights_sha256(weights)
     if digest != content.get("weights_sha256"):
         raise CheckpointError(f"{path} is damaged: its weights are not those that were saved; copy or train it again")
+    refuse_non_finite(weights, path)
     model.load_state_dict(weights)
     return Checkpoint(model.eval(), config, content.get("training") or {}, digest)
 
@@ -105,6 +110,23 @@ def read_weights_only(path: Path) -> Any:
         Exception
     ) as error:  # a torn file fails in the zip reader, the unpickler or the tensors: many types, one cause
         raise CheckpointError(f"{path} is damaged or no checkpoint ({type(error).__name__}); copy it again") from error
+
+
+def refuse_non_finite(weights: Mapping[str, Tensor], source: str | Path = "the checkpoint") -> None:
+    """Raise CheckpointError, naming the first tensor, where a weight is NaN or infinite, or would be in float32."""
+    bad = {}
+    for name, value in weights.items():
+        if value.is_floating_point():
+            count = value.numel() - int(torch.isfinite(value.float()).sum())
+            if count:
+                bad[name] = count
+    if bad:
+        name, count = next(iter(bad.items()))
+        others = f" (as are some of {', '.join([*bad][1:4])}{', ...' * (len(bad) > 4)})" if len(bad) > 1 else ""
+        raise CheckpointError(
+            f"{source} cannot be used: {count} of the {weights[name].numel()} values of {name} are NaN or infinite"
+            f"{others}; take a checkpoint from before the training diverged"
+        )
 
 
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from vtr_runtime.errors import CheckpointError, ConfigError
 
-from .backbone import load_open_clip_state_dict
-from .checkpoint import read_weights_only
 from .config import AlignmentConfig, BackboneConfig, ModelConfig, RerankConfig, TemporalConfig
+from .foreign.architecture import refuse_other_activation, refuse_other_training
+from .foreign.families import recognise
+from .foreign.opening import load_towers
+from .foreign.state_dict import read_state_dict
 from .retrieval import RetrievalModel
 
 
@@ -28,8 +27,9 @@ def from_open_clip(
 ) -> RetrievalModel:
     """Build a model on an open_clip backbone (see BackboneConfig.from_open_clip for `name`).
 
-    `pretrained` is a tag of open_clip, a .pt, .bin or .safetensors file, or None for random weights, to be asked for
-    in so many words. Raises ConfigError for what cannot be built, CheckpointError for weights that cannot be had."""
+    `pretrained` is a tag of open_clip, a file with the weights of open_clip's, OpenAI's or Hugging Face's CLIP, or None
+    for random weights, to be asked for in so many words. Raises ConfigError for what cannot be built, CheckpointError
+    for weights that cannot be had."""
     backbone = BackboneConfig.from_open_clip(name)
     file = None
     if pretrained is not None:
@@ -43,29 +43,14 @@ def from_open_clip(
 
 
 def _load(model: RetrievalModel, file: Path) -> None:
-    try:
-        logit_scale = load_open_clip_state_dict(model.video.backbone, model.text.backbone, _read(file))
-    except CheckpointError as error:
-        raise CheckpointError(f"{file}: {error}") from error
-    with torch.no_grad():
-        model.logit_scale.copy_(logit_scale)
+    found = recognise(read_state_dict(file), file)
+    if found.family == "CLIP4Clip":
+        raise CheckpointError(
+            f"{file} is a CLIP4Clip checkpoint, with a temporal head of its own; export it with --ckpt {file}"
+        )
+    refuse_other_training(found, model.config.backbone)
+    load_towers(model, found)
     model.initialise_temporal_head()
-
-
-def _read(file: Path) -> Mapping[str, Tensor]:
-    if file.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"not readable as safetensors ({error}); copy or download it again") from error
-    content = read_weights_only(file)
-    weights = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise CheckpointError("it holds no state dict; give weights that open_clip can load")
-    return weights
 
 
 def _weights_file(backbone: BackboneConfig, pretrained: str | Path) -> tuple[Path, dict[str, Any]]:
@@ -95,11 +80,7 @@ def _weights_file(backbone: BackboneConfig, pretrained: str | Path) -> tuple[Pat
 
 def _refuse_other_training(backbone: BackboneConfig, tag: str, settings: Mapping[str, Any]) -> None:
     """A tag that was trained with other activations or pixels would load and be quietly worse."""
-    quick_gelu = bool(settings.get("quick_gelu", False))
-    if quick_gelu != backbone.quick_gelu:
-        base = backbone.name.removesuffix("-quickgelu")
-        other = f"{base}-quickgelu" if quick_gelu else base
-        raise ConfigError(f"{tag} was trained with quick_gelu={quick_gelu}; use the model name {other}")
+    refuse_other_activation(tag, bool(settings.get("quick_gelu", False)), backbone)
     for key, wanted in (("interpolation", "bicubic"), ("resize_mode", "shortest")):
         if settings.get(key, wanted) != wanted:
             raise ConfigError(f"{tag} prepares images with {key} {settings[key]!r}; only {wanted!r} is supported")

@@ -40,11 +40,14 @@ class TextTower(nn.Module):
     def stages(self, input_ids: Tensor) -> dict[str, Tensor]:
         """`text_embedding` (the projection as it is), `sampler_step_k` (v_(k-1), what step k makes; k = T' ... 1) and
         `aligned` (norm 1), each [B, D]."""
-        text = self.backbone(input_ids)
-        stages: dict[str, Tensor] = {"text_embedding": text}
+        return self.stages_of(self.backbone(input_ids))
+
+    def stages_of(self, raw: Tensor) -> dict[str, Tensor]:
+        """`stages` from projections [B, D] as they are."""
+        stages: dict[str, Tensor] = {"text_embedding": raw}
         if self.alignment is None:
-            return stages | {"aligned": unit(text)}
-        steps, aligned = align(self.alignment, text)
+            return stages | {"aligned": unit(raw)}
+        steps, aligned = align(self.alignment, raw)
         return stages | steps | {"aligned": aligned}
 
     @property
@@ -54,9 +57,14 @@ class TextTower(nn.Module):
 
     def with_words(self, input_ids: Tensor) -> TextFeatures:
         """One pass for the sentence and its words."""
+        raw, words, mask = self.raw_and_words(input_ids)
+        return TextFeatures(raw, self.align(raw), words, mask)
+
+    def raw_and_words(self, input_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`raw`, `words` and `word_mask` of TextFeatures."""
         raw, tokens = self.backbone.with_words(input_ids)
         mask = self.backbone.word_mask(input_ids)
-        return TextFeatures(raw, self.align(raw), unit(keep(tokens, mask)), mask)
+        return raw, unit(keep(tokens, mask)), mask
 
     def align(self, raw: Tensor) -> Tensor:
         """Projections [B, D] as they are -> embeddings [B, D] of norm 1."""

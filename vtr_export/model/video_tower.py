@@ -21,6 +21,7 @@ class VideoTower(nn.Module):
         self.backbone = build_image_tower(config.backbone)
         self.temporal = build_temporal_head(config)
         self.alignment = build_alignment_head(self.width, config.alignment, "video")
+        self.normalise = True  # else the backbone does it
         self.mean: Tensor
         self.scale: Tensor
         self.register_buffer("mean", 255.0 * _channels(config.frames.mean), persistent=False)
@@ -32,7 +33,7 @@ class VideoTower(nn.Module):
     def stages(self, frames: Tensor, frame_mask: Tensor) -> dict[str, Tensor]:
         """`frame_embeddings` [B, T, D] (norm 1, zero where masked; not aligned), `sampler_step_k` [B, D] of a sampler
         behind this tower (as TextTower's) and `video_embedding` [B, D]."""
-        return self._head_stages(self.encode_frames(frames), frame_mask)
+        return self.stages_of(self.encode_frames(frames), frame_mask)
 
     @property
     def inner_stages(self) -> tuple[str, ...]:
@@ -41,11 +42,11 @@ class VideoTower(nn.Module):
 
     def embed(self, features: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, T, D] as `encode_frames` gives them -> (video embeddings [B, D], frame embeddings [B, T, D])."""
-        stages = self._head_stages(features, frame_mask)
+        stages = self.stages_of(features, frame_mask)
         return stages["video_embedding"], stages["frame_embeddings"]
 
-    def _head_stages(self, features: Tensor, frame_mask: Tensor) -> dict[str, Tensor]:
-        """The temporal head, and the alignment behind it."""
+    def stages_of(self, features: Tensor, frame_mask: Tensor) -> dict[str, Tensor]:
+        """`stages` from features [B, T, D]: the temporal head, and the alignment behind it."""
         video, per_frame = self.temporal(features, frame_mask)
         stages: dict[str, Tensor] = {"frame_embeddings": per_frame}
         if self.alignment is not None:
@@ -55,8 +56,9 @@ class VideoTower(nn.Module):
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         """uint8 [B, T, S, S, 3] -> the image tower's features [B, T, D], not normalised."""
-        pixels = frames.reshape(-1, self.size, self.size, 3).permute(0, 3, 1, 2)
-        features = self.backbone((pixels.to(self.mean.dtype) - self.mean) * self.scale)
+        # Numbers first: TensorRT takes uint8 into a Cast and nothing else.
+        pixels = frames.to(self.mean.dtype).reshape(-1, self.size, self.size, 3).permute(0, 3, 1, 2)
+        features = self.backbone((pixels - self.mean) * self.scale if self.normalise else pixels)
         return features.reshape(-1, frames.shape[1], self.width)  # type: ignore[no-any-return]
 
 

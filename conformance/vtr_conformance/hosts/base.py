@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vtr_runtime.manifest import Precision
 
 from ..cases import Case
 
 Arrays = dict[str, NDArray[Any]]
 
 
-class Host(Protocol):
+class Host(ABC):
+    """`precision` is what it computes in, and so whose limits it is held to; `note` says why what it computes is no
+    proof of that precision, None where it is one."""
+
     name: str
     backend: str
+    precision: Precision
+    note: str | None = None
 
+    @abstractmethod
     def answer(self, case: Case) -> Arrays | str:
         """The outputs of a case's stage, or in words why this host does not have the stage."""
-        ...
+
+    @abstractmethod
+    def run(self, graph: str, feed: Arrays) -> Arrays:
+        """Run the graph of this name in the manifest: its outputs by name."""
+
+    def answer_in_graph(self, stage: str, arrays: Arrays) -> Arrays | str:
+        """Answer a stage whose inputs are those of the graphs."""
+        if self.note is not None:
+            return self.note
+        if stage == "ranking":
+            text = self.run("text", {"input_ids": arrays["input_ids"]})
+            video = self.run("video", {name: arrays[name] for name in ("frames", "frame_mask")})
+            return {"scores": scores(text["embedding"], video["embedding"])}
+        if stage == "rerank":
+            return {"scores": self.run("rerank", arrays)["scores"]}
+        outputs = self.run("video" if "frames" in arrays else "text", arrays)
+        name = "embedding" if stage in ("aligned", "video_embedding") else stage
+        if name not in outputs:
+            return f"the graph has no output {name}; export with --debug-outputs to see it"
+        return {name: outputs[name]}
 
 
 def scores(texts: NDArray[np.float32], videos: NDArray[np.float32]) -> NDArray[np.float64]:

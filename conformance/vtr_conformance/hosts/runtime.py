@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vtr_runtime.backends import PrecisionError, open_backend
+from vtr_runtime.bundle import Bundle
 from vtr_runtime.golden import exact_times, frame_digests
+from vtr_runtime.manifest import Precision
 from vtr_runtime.model import Model
 from vtr_runtime.video import packet_times, read_frames, read_rgb
 
 from ..cases import Case
-from .base import Arrays, scores
+from .base import Arrays, Host
 
 
-class RuntimeHost:
+class RuntimeHost(Host):
     """Feeds each stage with the case's own inputs through the runtime's public parts."""
 
     name = "vtr-runtime"
@@ -20,19 +27,25 @@ class RuntimeHost:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.backend = model.backend.name
+        self.precision = model.backend.runs_precision
+        self.note = model.backend.precision_note
 
     def answer(self, case: Case) -> Arrays | str:
         if case.media is not None:
             return self._answer_media(case.stage, case.media)
         if case.stage == "ids":
             return {"ids": self.model.tokenize(case.texts)}
-        arrays = case.arrays or {}
-        if case.stage == "ranking":
-            return {"scores": scores(self._text(arrays)["embedding"], self._video(arrays)["embedding"])}
-        outputs = self._video(arrays) if "frames" in arrays else self._text(arrays)
-        return _pick(outputs, case.stage)
+        return self.answer_in_graph(case.stage, case.arrays or {})
 
-    def _answer_media(self, stage: str, path: Path) -> Arrays:
+    def run(self, graph: str, feed: Arrays) -> Arrays:
+        backend = self.model.backend
+        if graph == "rerank":
+            return {"scores": backend.rerank(feed)}
+        if graph == "video":
+            return dict(backend.video(feed["frames"], feed["frame_mask"]))
+        return dict(backend.text(feed["input_ids"]))
+
+    def _answer_media(self, stage: str, path: Path) -> Arrays | str:
         spec = self.model.manifest.frames
         if stage == "container":
             return {"times": exact_times(packet_times(path))}
@@ -43,18 +56,32 @@ class RuntimeHost:
             return {"times": frames.times, "mask": frames.mask}
         if stage == "pixels":
             return {"sha256": frame_digests(frames.pixels)}
-        return {"embedding": self.model.encode_pixels(frames.pixels[None], frames.mask[None])}
-
-    def _video(self, arrays: Arrays) -> Arrays:
-        return dict(self.model.backend.video(arrays["frames"], arrays["frame_mask"]))
-
-    def _text(self, arrays: Arrays) -> Arrays:
-        return dict(self.model.backend.text(arrays["input_ids"]))
+        return self.answer_in_graph(stage, {"frames": frames.pixels[None], "frame_mask": frames.mask[None]})
 
 
-def _pick(outputs: Arrays, stage: str) -> Arrays | str:
-    if stage in ("aligned", "video_embedding"):
-        return {"embedding": outputs["embedding"]}
-    if stage not in outputs:
-        return f"the graph has no output {stage}; export with --debug-outputs to see it"
-    return {stage: outputs[stage]}
+class _NoKernels:
+    """Stands where a backend would that cannot run the bundle's precision: frames and words need no graph."""
+
+    def __init__(self, name: str, precision: Precision, reason: str) -> None:
+        self.name, self.runs_precision = name, precision
+        self.precision_note: str | None = reason
+
+    def video(self, frames: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:  # noqa: ARG002
+        raise PrecisionError(self.precision_note)
+
+    def text(self, ids: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:  # noqa: ARG002
+        raise PrecisionError(self.precision_note)
+
+    def rerank(self, feed: dict[str, NDArray[Any]]) -> NDArray[np.float32]:  # noqa: ARG002
+        raise PrecisionError(self.precision_note)
+
+
+def open_runtime(bundle: Bundle, backend: str) -> RuntimeHost:
+    """The runtime on a backend; one without kernels for the bundle's precision is there for what needs no graph.
+
+    BackendError and UsageError as open_backend."""
+    try:
+        return RuntimeHost(Model(bundle, *open_backend(bundle, backend)))
+    except PrecisionError as error:
+        absent = _NoKernels(backend, bundle.manifest.graph_precision, str(error))
+        return RuntimeHost(Model(bundle, absent, backend))

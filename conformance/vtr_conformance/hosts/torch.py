@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from vtr_export.model.checkpoint import load_checkpoint
 from vtr_export.model.dits import without_evaluation_noise
@@ -13,14 +14,16 @@ from vtr_runtime.bundle import Bundle
 from vtr_runtime.errors import CheckpointError
 
 from ..cases import Case
-from .base import Arrays, scores
+from ..report import REFERENCE
+from .base import Arrays, Host
 
 
-class TorchHost:
+class TorchHost(Host):
     """Answers the stages inside the model, without noise as in the graphs; the stages before are the runtime's own."""
 
-    name = "pytorch"
+    name = REFERENCE
     backend = "torch"
+    precision = "fp32"
 
     def __init__(self, checkpoint: Path, bundle: Bundle) -> None:
         loaded = load_checkpoint(checkpoint)
@@ -28,28 +31,40 @@ class TorchHost:
             raise CheckpointError(
                 f"{checkpoint} is not the checkpoint that {bundle.folder} was exported from; give that one"
             )
+        self._with_words = any(t.name == "word_embeddings" for t in bundle.manifest.graphs.text.outputs)
         self.model = loaded.model.eval()
         without_evaluation_noise(self.model)
 
     def answer(self, case: Case) -> Arrays | str:
-        arrays = case.arrays
-        if arrays is None:
+        if case.arrays is None:
             return "PyTorch answers the stages inside the model only"
-        if case.stage == "ranking":
-            return {"scores": scores(self._text(arrays)["aligned"], self._video(arrays)["video_embedding"])}
-        outputs = self._video(arrays) if "frames" in arrays else self._text(arrays)
-        name = "embedding" if case.stage in ("aligned", "video_embedding") else case.stage
-        return {name: outputs[case.stage]}
+        return self.answer_in_graph(case.stage, case.arrays)
 
-    def _video(self, arrays: Arrays) -> Arrays:
-        frames, mask = torch.from_numpy(arrays["frames"]), torch.from_numpy(arrays["frame_mask"])
+    def run(self, graph: str, feed: Arrays) -> Arrays:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feed.items()}
         with torch.inference_mode():
-            return _numpy(self.model.video.stages(frames, mask))
+            if graph == "rerank":
+                return {"scores": self._rerank(tensors).numpy()}
+            if graph == "video":
+                stages = self.model.video.stages(tensors["frames"], tensors["frame_mask"])
+            else:
+                stages = self.model.text.stages(tensors["input_ids"])
+                if self._with_words:
+                    found = self.model.text.with_words(tensors["input_ids"])
+                    stages |= {"word_embeddings": found.words, "word_mask": found.word_mask}
+        return {
+            "embedding" if name in ("aligned", "video_embedding") else name: tensor.numpy()
+            for name, tensor in stages.items()
+        }
 
-    def _text(self, arrays: Arrays) -> Arrays:
-        with torch.inference_mode():
-            return _numpy(self.model.text.stages(torch.from_numpy(arrays["input_ids"])))
-
-
-def _numpy(stages: dict[str, Any]) -> Arrays:
-    return {name: tensor.numpy() for name, tensor in stages.items()}
+    def _rerank(self, feed: dict[str, Tensor]) -> Tensor:
+        """Scores [K] of one query, given to the model as a batch of one."""
+        assert self.model.rerank is not None  # the manifest, written from this checkpoint, names a second stage
+        # A score that is not over words gets the sentence for its only one, and does not look at it.
+        words = feed.get("word_embeddings", feed["embedding"][None])
+        weights = feed.get("word_weights", torch.ones(len(words)))
+        if "word_mask" in feed:
+            weights = weights * feed["word_mask"]
+        query = (feed["embedding"][None], words[None], weights[None])
+        scores: Tensor = self.model.rerank(*query, feed["frame_embeddings"], feed["frame_mask"])
+        return scores[0]

@@ -9,10 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
-from ..errors import BackendError
+from ..errors import BackendError, UsageError
 from ..manifest import GraphSpec
+from .base import PrecisionError
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+EMULATED = "ONNX Runtime's CPU provider emulates fp16 in fp32, where nothing overflows: no proof of fp16"
+NO_KERNELS = (
+    "ONNX Runtime's CPU provider has no bf16 kernels; run this bundle on a backend that has, or export it in fp32"
+)
 
 
 def installed_packages() -> list[str]:
@@ -44,22 +49,33 @@ def import_onnxruntime() -> Any:
 
 
 class OnnxRuntimeBackend:
-    """The bundle's two graphs in two sessions. A session may be run from many threads."""
+    """The bundle's graphs, each in a session of its own. A session may be run from many threads."""
 
     name = "onnx-cpu"
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        """PrecisionError for graphs in bf16, which this provider cannot run, and for what of fp16 it cannot emulate."""
         self._ort = import_onnxruntime()
         self._threads = threads
+        self.runs_precision = bundle.manifest.graph_precision
+        if self.runs_precision == "bf16":
+            raise PrecisionError(NO_KERNELS)
+        self.precision_note = EMULATED if self.runs_precision == "fp16" else None
         graphs = bundle.manifest.graphs
         self._video = self._open(bundle, graphs.video)
         self._text = self._open(bundle, graphs.text)
+        self._rerank = self._open(bundle, graphs.rerank) if graphs.rerank is not None else None
 
     def video(self, frames: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:
         return self._run(self._video, {"frames": frames, "frame_mask": mask})
 
     def text(self, ids: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:
         return self._run(self._text, {"input_ids": ids})
+
+    def rerank(self, feed: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        if self._rerank is None:
+            raise UsageError("this bundle has no second stage; export it with --rerank")
+        return self._run(self._rerank, feed)["scores"]
 
     def _open(self, bundle: Bundle, graph: GraphSpec) -> Any:
         options = self._ort.SessionOptions()
@@ -72,7 +88,9 @@ class OnnxRuntimeBackend:
         try:
             session = self._ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise BackendError(f"onnxruntime {self._ort.__version__} cannot load {path}: {error}") from error
+            reason = f"onnxruntime {self._ort.__version__} cannot load {path}: {error}"
+            # Seen: its own LayerNorm fusion writes a node that it then refuses, from a sound graph of fp16 and fp32.
+            raise (BackendError if self.precision_note is None else PrecisionError)(reason) from error
         session.disable_fallback()
         return session
 

@@ -1,0 +1,72 @@
+"""OpenVINO on the CPU, from the bundle's IR or else from its graphs."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from ..engines.record import ENGINES, check_record, find_engines
+from ..errors import BackendError, UsageError
+from ..openvino import compile_graph, import_openvino
+from .base import PrecisionError
+
+
+class OpenVinoBackend:
+    """The bundle's graphs, compiled in the bundle's precision. Each thread has inference requests of its own."""
+
+    name = "openvino"
+    precision_note: str | None = None
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        """PrecisionError for typed graphs of fp16 or bf16: OpenVINO takes fp32 graphs and a hint."""
+        manifest = bundle.manifest
+        self.runs_precision = manifest.precision
+        if manifest.graph_precision in ("fp16", "bf16"):
+            raise PrecisionError(
+                f"this bundle's graphs are {manifest.graph_precision}, and OpenVINO takes fp32 graphs and a hint; "
+                "export a bundle for it: vtr-export --target openvino"
+            )
+        paths = _graph_files(bundle)
+        self._compiled = {
+            name: compile_graph(path, manifest.precision, threads=threads) for name, path in paths.items()
+        }
+        self._requests = threading.local()
+
+    def video(self, frames: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:
+        return self._run("video", {"frames": frames, "frame_mask": mask})
+
+    def text(self, ids: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:
+        return self._run("text", {"input_ids": ids})
+
+    def rerank(self, feed: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        if "rerank" not in self._compiled:
+            raise UsageError("this bundle has no second stage; export it with --rerank")
+        return self._run("rerank", feed)["scores"]
+
+    def _run(self, name: str, feed: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
+        compiled = self._compiled[name]
+        requests = vars(self._requests)
+        if name not in requests:
+            requests[name] = compiled.create_infer_request()
+        try:
+            found = requests[name].infer({key: np.ascontiguousarray(value) for key, value in feed.items()})
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO failed while running {name}: {error}") from error
+        # The request's own memory is written anew by the next call.
+        return {output.get_any_name(): np.array(found[output]) for output in compiled.outputs}
+
+
+def _graph_files(bundle: Bundle) -> dict[str, Path]:
+    """By graph: its IR where the bundle holds one that fits this machine and version, else the ONNX file."""
+    manifest = bundle.manifest
+    for folder, record in find_engines(bundle.folder / ENGINES):
+        if record.target == "openvino" and record.precision == manifest.precision:
+            version = import_openvino().__version__
+            check_record(record, manifest, None, folder=folder, bundle=bundle.folder, library_version=version)
+            return {name: folder / f"{name}.xml" for name in manifest.graphs.named()}
+    return {name: bundle.file(graph.file) for name, graph in manifest.graphs.named().items()}

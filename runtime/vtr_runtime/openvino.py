@@ -1,0 +1,73 @@
+"""Compiling a graph by OpenVINO in a precision that is asked for and read back.
+
+Without a hint OpenVINO runs an fp32 model in bf16 on processors that have it, and says nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from .errors import BackendError
+from .manifest import Precision
+
+DEVICE = "CPU"
+HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+# The plug-in's names of its own precisions.
+NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
+PRODUCTS = frozenset({"FullyConnected", "MatMul", "Convolution", "ScaledDotProductAttention"})
+
+
+def import_openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendError(
+            f"OpenVINO is not installed ({error}); install it: pip install 'vtr-runtime[openvino]'"
+        ) from error
+    return openvino
+
+
+def compile_graph(path: Path, precision: Precision, *, threads: int | None = None) -> Any:
+    """Compile an ONNX file or IR for this CPU. BackendError when it would run in another precision than asked for."""
+    openvino = import_openvino()
+    core = openvino.Core()
+    hint = _hint(precision, has_bf16="BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        compiled = core.compile_model(core.read_model(str(path)), DEVICE, settings)
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO {openvino.__version__} cannot compile {path}: {error}") from error
+    found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if found != hint:
+        raise BackendError(f"OpenVINO was asked to run {path.name} in {hint} and would run it in {found}")
+    return compiled
+
+
+def _hint(precision: Precision, *, has_bf16: bool) -> str:
+    if precision == "int8":  # is in the graph; what lies between its products runs in the fast type that there is
+        return "bf16" if has_bf16 else "f32"
+    if precision not in HINTS:
+        raise BackendError(f"OpenVINO's CPU plug-in is not used for {precision}; export the bundle in fp32 or bf16")
+    if precision == "bf16" and not has_bf16:
+        raise BackendError("this CPU has no bf16 (AVX512-BF16 or AMX), and OpenVINO would emulate it; use fp32 or int8")
+    return HINTS[precision]
+
+
+def products_by_precision(compiled: Any) -> dict[str, int]:
+    """How many matrix products, convolutions and fused attentions run in each precision, as the plug-in reports."""
+    found: Counter[str] = Counter()
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        if str(info["layerType"].astype(str)) in PRODUCTS:
+            name = str(info["runtimePrecision"].astype(str))
+            found[NAMES.get(name, name)] += 1
+    return dict(found)
+
+
+def operators(compiled: Any) -> dict[str, int]:
+    """How many layers of each kind the compiled graph has: what was fused shows by its name or is gone."""
+    layers = (node.get_rt_info()["layerType"].astype(str) for node in compiled.get_runtime_model().get_ordered_ops())
+    return dict(Counter(map(str, layers)))

@@ -1,0 +1,12 @@
+"""The names of the precisions that a bundle can be run in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+# Most that 1 - cosine to the fp32 embeddings may be. fp16 has 11 bits of mantissa and bf16 has 8; what a tower of
+# twelve blocks makes of one rounding an operation lies a factor of ten and more below (docs/precision.md). int8 has no
+# such limit: what counts there is whether the same videos are found.
+COSINE_LOSS: dict[Precision, float] = {"fp16": 1e-4, "bf16": 1e-3}

@@ -1,0 +1,175 @@
+"""The graphs of a bundle: each is traced in fp32, held to PyTorch, counted, and lowered to the bundle's precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vtr_runtime.manifest import Graphs, GraphSpec
+from vtr_runtime.targets import GraphPlan
+
+from .graph.check import compare_graph, count_nodes, describe_graph, draw_inputs
+from .graph.fold import fold_text_tower, fold_video_tower
+from .graph.fusion import Fusion, expected_operators, find_operators
+from .graph.modules import FrameGraph, RerankGraph, TemporalGraph
+from .graph.prune import prune_text_tower, prune_video_tower
+from .graph.trace import (
+    TracedGraph,
+    trace_frame_encoder,
+    trace_rerank,
+    trace_temporal_head,
+    trace_text,
+    trace_video,
+)
+from .model.config import ModelConfig
+from .model.retrieval import RetrievalModel
+from .precision.islands import Islands
+from .precision.lower import lower_precision
+from .precision.quantize import quantize_graph
+
+Feeds = Mapping[str, Sequence[Mapping[str, NDArray[Any]]]]
+# Of int8: the other graphs are a few products each, on values that are compared as they are.
+QUANTISED = ("video", "text", "frames")
+
+
+@dataclass(frozen=True)
+class GraphParts:
+    """Which graphs and outputs a bundle is to have beside the two towers."""
+
+    debug_outputs: bool = False
+    rerank: bool = False
+    split_video: bool = False
+
+
+@dataclass(frozen=True)
+class BuiltGraph:
+    """A graph of the bundle. `difference` is the fp32 graph's largest from PyTorch, `fusion` counts its operators."""
+
+    name: str
+    spec: GraphSpec
+    files: tuple[Path, ...]  # while it is being written
+    megabytes: float
+    nodes: int
+    difference: float
+    fusion: Fusion
+    notes: tuple[str, ...] = ()
+    lowered: bool = False  # to the bundle's precision
+
+
+@dataclass(frozen=True)
+class _Source:
+    """How to trace a graph into a file, and the trained module that it must equal."""
+
+    name: str
+    trace: Callable[[Path], TracedGraph]
+    trained: nn.Module
+
+
+def graph_names(parts: GraphParts) -> tuple[str, ...]:
+    return (
+        "video",
+        "text",
+        *(("rerank",) if parts.rerank else ()),
+        *(("frames", "temporal") if parts.split_video else ()),
+    )
+
+
+def trace_fp32(
+    model: RetrievalModel, parts: GraphParts, opset: int, folder: Path
+) -> Iterator[tuple[TracedGraph, BuiltGraph]]:
+    """Trace every graph into `folder`, one after the other; each agrees with PyTorch and holds its operators in one
+    piece, or GateError."""
+    for source in _sources(model, parts, opset):
+        traced = source.trace(folder / f"{source.name}.onnx")
+        spec = describe_graph(traced)
+        difference = compare_graph(traced, source.trained, model.config.text)
+        fusion = Fusion(traced.path.name, _expected(source.trained, spec, model.config), find_operators(traced.path))
+        fusion.check()
+        built = BuiltGraph(
+            source.name,
+            spec,
+            tuple(traced.files),
+            _megabytes(traced.files),
+            count_nodes(traced.path),
+            difference=difference,
+            fusion=fusion,
+        )
+        yield traced, built
+
+
+def lower_graph(
+    traced: TracedGraph, built: BuiltGraph, plan: GraphPlan, target: Path, *, islands: Islands | None, feeds: Feeds
+) -> BuiltGraph:
+    """Write the fp32 graph in the bundle's precision as `target`. `feeds` calibrates int8, by graph."""
+    apart = traced.external_data is not None
+    if plan.graph_precision == "int8" and built.name in QUANTISED:
+        notes = [quantize_graph(traced.path, target, feeds[built.name], external=apart).line()]
+    elif plan.graph_precision in ("fp16", "bf16"):
+        precision = plan.graph_precision
+        assert precision in ("fp16", "bf16")
+        notes = lower_precision(traced.path, target, precision=precision, islands=islands, external=apart).lines()
+    else:
+        for file in traced.files:
+            file.rename(target.with_name(file.name))
+        return replace(built, files=tuple(target.with_name(file.name) for file in traced.files))
+    data = target.with_name(f"{target.name}.data") if apart else None
+    lowered = replace(traced, path=target, external_data=data)
+    # Q/DQ lies between a product and what follows: the patterns are the fp32 graph's, which was counted.
+    found = built.fusion.found if plan.graph_precision == "int8" else find_operators(target)
+    fusion = Fusion(target.name, built.fusion.expected, found)
+    fusion.check()
+    spec = describe_graph(lowered)
+    files = tuple(lowered.files)
+    return replace(
+        built, spec=spec, files=files, nodes=count_nodes(target), fusion=fusion, notes=tuple(notes), lowered=True
+    )
+
+
+def collect(built: Sequence[BuiltGraph]) -> Graphs:
+    return Graphs(**{graph.name: graph.spec for graph in built})
+
+
+def _sources(model: RetrievalModel, parts: GraphParts, opset: int) -> Iterator[_Source]:
+    config = model.config
+    words = parts.rerank and config.rerank.kind == "token-wise" and config.rerank.tokens != "sentence"
+    video = prune_video_tower(fold_video_tower(model.video))
+    text = prune_text_tower(fold_text_tower(model.text), words=words)
+    debug, reranker = parts.debug_outputs, model.rerank if parts.rerank else None
+    frames = reranker is not None
+
+    yield _Source(
+        "video",
+        lambda path: trace_video(video, config, path, opset=opset, debug_outputs=debug, frame_embeddings=frames),
+        model.video,
+    )
+    yield _Source(
+        "text", lambda path: trace_text(text, config, path, opset=opset, debug_outputs=debug, words=words), model.text
+    )
+    if reranker is not None:
+        trained = RerankGraph(reranker, config.rerank)
+        yield _Source("rerank", lambda path: trace_rerank(reranker, config, path, opset=opset), trained)
+    if parts.split_video:
+        yield _Source(
+            "frames", lambda path: trace_frame_encoder(video, config, path, opset=opset), FrameGraph(model.video)
+        )
+        yield _Source(
+            "temporal",
+            lambda path: trace_temporal_head(video, config, path, opset=opset, frame_embeddings=frames),
+            TemporalGraph(model.video, ()),
+        )
+
+
+def _megabytes(files: Sequence[Path]) -> float:
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _expected(trained: nn.Module, spec: GraphSpec, config: ModelConfig) -> dict[str, int]:
+    feed = draw_inputs(np.random.default_rng(0), spec.inputs, 1, 3, config.text)
+    return expected_operators(trained, *(torch.from_numpy(feed[tensor.name]) for tensor in spec.inputs))

@@ -1,0 +1,5 @@
+"""A bundle as a model repository of the Triton inference server."""
+
+from .repository import write_repository
+
+__all__ = ["write_repository"]
