@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vtr_runtime.manifest import Graphs, GraphSpec
+from vtr_runtime.precision import precision_of_graph
 from vtr_runtime.targets import GraphPlan
 
 from .graph.check import compare_graph, count_nodes, describe_graph, draw_inputs
@@ -35,8 +36,6 @@ from .precision.lower import lower_precision
 from .precision.quantize import quantize_graph
 
 Feeds = Mapping[str, Sequence[Mapping[str, NDArray[Any]]]]
-# Of int8: the other graphs are a few products each, on values that are compared as they are.
-QUANTISED = ("video", "text", "frames")
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class BuiltGraph:
     difference: float
     fusion: Fusion
     notes: tuple[str, ...] = ()
-    lowered: bool = False  # to the bundle's precision
+    lowered: bool = False  # some of its products are of the bundle's precision
 
 
 @dataclass(frozen=True)
@@ -109,12 +108,20 @@ def lower_graph(
 ) -> BuiltGraph:
     """Write the fp32 graph in the bundle's precision as `target`. `feeds` calibrates int8, by graph."""
     apart = traced.external_data is not None
-    if plan.graph_precision == "int8" and built.name in QUANTISED:
-        notes = [quantize_graph(traced.path, target, feeds[built.name], external=apart).line()]
+    if plan.graph_precision == "int8" == precision_of_graph(built.name, "int8"):
+        notes, any_low = [quantize_graph(traced.path, target, feeds[built.name], external=apart).line()], True
     elif plan.graph_precision in ("fp16", "bf16"):
         precision = plan.graph_precision
         assert precision in ("fp16", "bf16")
-        notes = lower_precision(traced.path, target, precision=precision, islands=islands, external=apart).lines()
+        report = lower_precision(
+            traced.path,
+            target,
+            precision=precision,
+            islands=islands,
+            external=apart,
+            fp32_softmax=plan.fp32_softmax,
+        )
+        notes, any_low = report.lines(), report.products_low > 0
     else:
         for file in traced.files:
             file.rename(target.with_name(file.name))
@@ -125,10 +132,15 @@ def lower_graph(
     found = built.fusion.found if plan.graph_precision == "int8" else find_operators(target)
     fusion = Fusion(target.name, built.fusion.expected, found)
     fusion.check()
-    spec = describe_graph(lowered)
-    files = tuple(lowered.files)
     return replace(
-        built, spec=spec, files=files, nodes=count_nodes(target), fusion=fusion, notes=tuple(notes), lowered=True
+        built,
+        spec=describe_graph(lowered),
+        files=tuple(lowered.files),
+        megabytes=_megabytes(lowered.files),
+        nodes=count_nodes(target),
+        fusion=fusion,
+        notes=tuple(notes),
+        lowered=any_low,
     )
 
 

@@ -4,9 +4,9 @@
 
 ViT-B/32 with random weights that all contestants share: time does not depend on them, and their outputs can be
 compared. Each contestant lives in a process of its own. Round after round each runs its passes once, in turn; a round's
-figure is the median of its passes, the table's the median of the rounds. The processes of one table live at once:
-about 1.2 GB each, 20 GB in all. Needs the packages openvino and, for the optimum rows, an environment of its own, since
-optimum pins other versions of transformers:
+figure is the median of its passes, the table's the median of the rounds. Those that are compared alternate, the towers
+in fp32, those below it, the text towers; their processes live at once, about 1.5 GB each, 12 GB in all. Needs the
+package openvino and, for the optimum rows, an environment of its own, since optimum pins another transformers:
 
     python3.11 -m venv optimum && optimum/bin/pip install 'optimum[onnxruntime]' torch==2.14.1 torchvision==0.29.1
 """
@@ -81,9 +81,9 @@ def main(
     passes = 1 if quick else passes
     settings = f"median of {rounds} alternating rounds, {passes} timed in each, {threads} threads"
     children: list[Child] = []
-    for kinds in (("product", "video"), ("text",)):
-        group = [row for row in field if row.kind in kinds]
-        children += race(group, rounds=rounds, passes=passes, threads=threads, tokenizer=chosen[0][1])
+    for name in ("video fp32", "video below fp32", "text"):
+        group = [row for row in field if _group(row) == name]
+        children += race(group, rounds=rounds, passes=passes, threads=threads, tokenizer=chosen[0][1]) if group else []
     _report(children, machine, settings, json_file)
 
 
@@ -146,6 +146,13 @@ def _prepare(folder: Folder, python: Path | None, graph: Path | None, *, ours_to
     if python is not None:
         export_optimum(folder, python)
     return folder.optimum, "" if folder.optimum.is_file() else NO_OPTIMUM
+
+
+def _group(row: Contestant) -> str:
+    """Who alternates with whom: those that a table compares. All at once would need twice the memory."""
+    if row.kind == "text":
+        return "text"
+    return "video fp32" if row.precision == "fp32" else "video below fp32"
 
 
 def _named_bundle(text: str) -> tuple[str, Path]:

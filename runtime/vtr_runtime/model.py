@@ -23,7 +23,6 @@ from .text import Tokenizer, validate_ids
 from .video import Frames, read_frames
 
 VIDEO_BATCH = 8
-TEXT_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Model:
         out = np.zeros((len(ids), self.manifest.dim), np.float32)
         # Short sentences together: a pass costs what its longest row costs, and padding changes no embedding.
         lengths = (ids == self.manifest.text.end_id).argmax(axis=1)
-        for rows in _chunks(np.argsort(lengths, kind="stable"), TEXT_BATCH):
+        for rows in _chunks(np.argsort(lengths, kind="stable"), self.backend.text_rows):
             out[rows] = self.backend.text(self._tokenizer.trim(ids[rows]))["embedding"]
         return out
 

@@ -154,12 +154,14 @@ TARGETS: dict[str, Target] = {
 
 @dataclass(frozen=True)
 class GraphPlan:
-    """What the targets of one bundle have in common: its precision, what is written into the graphs, their opset."""
+    """What the targets of one bundle have in common: its precision, what is written into the graphs, their opset, and
+    whether the operator Attention may be told to compute its softmax in fp32."""
 
     precision: Precision
     graph_precision: Precision
     opset: int
     reason: str
+    fp32_softmax: bool = True
 
 
 def find_target(name: str) -> Target:
@@ -189,12 +191,14 @@ def plan_graphs(names: Iterable[str], precision: Precision | None = None, opset:
             "export two bundles: they share one embedding space"
         )
     lowest = min((target.precisions[chosen] for target in targets), key=lambda found: found.number)
+    # TensorRT's parser refuses the attribute.
+    free = not any(target.name in ("trt", "trt-rtx") for target in targets)
     if opset is None:
-        return GraphPlan(chosen, written.pop(), lowest.number, lowest.reason)
+        return GraphPlan(chosen, written.pop(), lowest.number, lowest.reason, free)
     if opset not in OPSETS:
         raise UsageError(f"--opset {opset} is not made here; choose from {', '.join(map(str, OPSETS))}")
     for target in targets:
         most = target.precisions[chosen]
         if target.name in ("trt", "trt-rtx") and opset > most.number:
             raise UsageError(f"target {target.name} at {chosen} takes at most opset {most.number}: {most.reason}")
-    return GraphPlan(chosen, written.pop(), opset, "asked for")
+    return GraphPlan(chosen, written.pop(), opset, "asked for", free)

@@ -62,20 +62,32 @@ class LoweringReport:
 
 
 def lower_precision(
-    source: Path, target: Path, *, precision: LowPrecision, islands: Islands | None = None, external: bool = False
+    source: Path,
+    target: Path,
+    *,
+    precision: LowPrecision,
+    islands: Islands | None = None,
+    external: bool = False,
+    fp32_softmax: bool = True,
 ) -> LoweringReport:
     """Write `source` (fp32) as `target`, every float tensor outside the islands in the low type.
 
-    Inputs and outputs keep their types. With `external` the weights go into `<target>.data`. `source` is named after
+    Inputs and outputs keep their types. With `fp32_softmax` the operator Attention says that its softmax is to be
+    computed in fp32, an attribute that TensorRT does not take.
+    With `external` the weights go into `<target>.data`. `source` is named after
     its part of the model (video.onnx, text.onnx, rerank.onnx). Raises UsageError for what cannot be lowered."""
     model = ir.load(source)
-    report = lower_model(model, precision=precision, islands=islands or Islands(), root=root_of(source))
+    report = lower_model(
+        model, precision=precision, islands=islands or Islands(), root=root_of(source), fp32_softmax=fp32_softmax
+    )
     ir.save(model, target, external_data=f"{target.name}.data" if external else None)
     onnx.checker.check_model(str(target), full_check=True)
     return report
 
 
-def lower_model(model: ir.Model, *, precision: LowPrecision, islands: Islands, root: str) -> LoweringReport:
+def lower_model(
+    model: ir.Model, *, precision: LowPrecision, islands: Islands, root: str, fp32_softmax: bool = True
+) -> LoweringReport:
     """Lower a model in place; `root` is its part of RetrievalModel: video, text or rerank."""
     graph = model.graph
     for node in graph:
@@ -87,7 +99,7 @@ def lower_model(model: ir.Model, *, precision: LowPrecision, islands: Islands, r
         ShapeInferencePass()(model)
     names = module_names(graph, root)
     types = choose_types(graph, names, islands, LOW_TYPES[precision])
-    lowering = _Lowering(graph, types, names, LoweringReport(precision))
+    lowering = _Lowering(graph, types, names, LoweringReport(precision), fp32_softmax=fp32_softmax)
     lowering.run()
     return lowering.report
 
@@ -96,8 +108,15 @@ class _Lowering:
     """Rewrites a graph whose nodes' types are chosen; each value is cast at most once, each weight converted once."""
 
     def __init__(
-        self, graph: ir.Graph, types: dict[ir.Node, NodeType], names: dict[ir.Node, str], report: LoweringReport
+        self,
+        graph: ir.Graph,
+        types: dict[ir.Node, NodeType],
+        names: dict[ir.Node, str],
+        report: LoweringReport,
+        *,
+        fp32_softmax: bool,
     ) -> None:
+        self.fp32_softmax = fp32_softmax
         self.graph, self.types, self.names, self.report = graph, types, names, report
         self.low = LOW_TYPES[report.precision]
         self.given: dict[ir.Value, ir.DataType] = {}  # the type that each float value has now
@@ -130,7 +149,7 @@ class _Lowering:
             node.attributes["to"] = ir.AttrInt64("to", wanted)
         if node.op_type == "ConstantOfShape" and node.outputs[0].dtype != FP32 and node.outputs[0] in self.given:
             node.attributes["value"] = ir.AttrTensor("value", self._lowered(node.attributes["value"].as_tensor(), ""))
-        if node.op_type == "Attention" and wanted != FP32:
+        if node.op_type == "Attention" and wanted != FP32 and self.fp32_softmax:
             node.attributes["softmax_precision"] = ir.AttrInt64("softmax_precision", FP32)
 
     def _as_type(self, value: ir.Value, wanted: ir.DataType, reader: ir.Node) -> ir.Value:

@@ -23,6 +23,7 @@ class TypedBackend:
     """TypedGraph behind the runtime's interface of a backend."""
 
     name = "torch"
+    text_rows = 16
     precision_note: str | None = None
 
     def __init__(self, bundle: Bundle) -> None:

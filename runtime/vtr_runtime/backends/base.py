@@ -19,11 +19,13 @@ class Backend(Protocol):
     """Runs the bundle's graphs. Safe to share between threads.
 
     `runs_precision` is what this backend computes this bundle in. `precision_note` says why what comes out is no proof
-    of that precision (an emulation, say); None where it is one."""
+    of that precision (an emulation, say); None where it is one. `text_rows` is how many sentences at a time, sorted by
+    length, cost least here (benchmarks/throughput)."""
 
     name: str
     runs_precision: Precision
     precision_note: str | None
+    text_rows: int
 
     def video(self, frames: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:
         """frames uint8 [B, T, S, S, 3] and mask bool [B, T] -> the graph's outputs by name; `embedding` is [B, D]."""

@@ -52,6 +52,7 @@ class OnnxRuntimeBackend:
     """The bundle's graphs, each in a session of its own. A session may be run from many threads."""
 
     name = "onnx-cpu"
+    text_rows = 16
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
         """PrecisionError for graphs in bf16, which this provider cannot run, and for what of fp16 it cannot emulate."""

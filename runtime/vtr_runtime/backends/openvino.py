@@ -13,6 +13,7 @@ from ..bundle import Bundle
 from ..engines.record import ENGINES, check_record, find_engines
 from ..errors import BackendError, UsageError
 from ..openvino import compile_graph, import_openvino
+from ..precision import precision_of_graph
 from .base import PrecisionError
 
 
@@ -20,6 +21,7 @@ class OpenVinoBackend:
     """The bundle's graphs, compiled in the bundle's precision. Each thread has inference requests of its own."""
 
     name = "openvino"
+    text_rows = 64
     precision_note: str | None = None
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
@@ -33,7 +35,8 @@ class OpenVinoBackend:
             )
         paths = _graph_files(bundle)
         self._compiled = {
-            name: compile_graph(path, manifest.precision, threads=threads) for name, path in paths.items()
+            name: compile_graph(path, precision_of_graph(name, manifest.precision), threads=threads)
+            for name, path in paths.items()
         }
         self._requests = threading.local()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..bundle import Bundle
 from ..openvino import DEVICE, compile_graph, import_openvino, operators, products_by_precision
+from ..precision import precision_of_graph
 from ..publish import check_output, staged_folder
 from .device import host_platform
 from .record import EngineRecord, PrecisionUsed, core_hash, file_entries, write_record
@@ -32,7 +33,7 @@ def build_openvino(
             path = staged / f"{name}.xml"
             model = openvino.Core().read_model(str(bundle.file(graph.file)))
             openvino.save_model(model, str(path), compress_to_fp16=False)
-            compiled = compile_graph(path, precision)
+            compiled = compile_graph(path, precision_of_graph(name, precision))
             hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
             counts = products_by_precision(compiled)
             most = max(counts, key=lambda kind: counts[kind]) if counts else precision

@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..bundle import Bundle
 from ..errors import BackendError, StorageError, UsageError
-from ..manifest import Precision
+from ..precision import Precision, precision_of_graph
 from ..publish import check_output, staged_folder
 from .device import DeviceInfo, host_platform, read_device
 from .memory import gib, host_memory_free, memory_shortage, predict_memory
@@ -196,7 +196,7 @@ def _build_graphs(
             log=folder / BUILD_LOG,
             layers=folder / f"{name}.layers.json" if loadable else None,
             profiles=shapes[name],
-            precision=bundle.manifest.precision,
+            precision=precision_of_graph(name, bundle.manifest.precision),
             capabilities=capabilities if trt.target == "trt-rtx" else (),
             workspace=options.workspace,
             timing_cache=options.timing_cache,

@@ -115,7 +115,7 @@ def precision_of(network: Any, asked: str, file: str) -> PrecisionUsed:
             quantised = any(tensor is not None and tensor.name in dequantised for tensor in inputs)
             kind = layer.get_output(0).dtype.name
             counts["int8" if quantised else TYPES.get(kind, kind.lower())] += 1
-    if asked != "fp32" and not counts[asked]:
+    if asked != "fp32" and counts and not counts[asked]:
         found = ", ".join(f"{count} in {kind}" for kind, count in counts.items()) or "none"
         raise BackendError(
             f"{asked} was asked for, and no matrix product of {file} is in {asked} (found: {found}); "
