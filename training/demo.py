@@ -2,7 +2,8 @@
 
     python training/demo.py out/demo [--clips 3200] [--steps 600]
 
-Leaves data/, best.pt (mstdt + dits), mean/best.pt, bundle/, index.vtri, results.png and summary.json in the folder.
+Leaves data/, best.pt (mstdt + dits), mean/best.pt, bundle/, bundle-bf16/, bundle-rtx/, index.vtri, results.png and
+summary.json in the folder.
 Repeatable: the data set, its decoded frames and nothing else are kept for the next run."""
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ import click
 from vtr_runtime.console import table
 
 RECIPES = Path(__file__).parent / "recipes"
+# The bundle that the demo goes on with, and one each for a CPU with bf16 and for RTX GPUs, built here without one.
+EXPORTS = {
+    "bundle": ["--target", "onnx", "--target", "openvino"],
+    "bundle-bf16": ["--target", "openvino", "--precision", "bf16"],
+    "bundle-rtx": ["--target", "trt-rtx", "--precision", "fp16"],
+}
 # Three of the motions, worded as a person would; colours and shapes are picked from the test split.
 QUERIES = 3
 TOP = 5
@@ -36,7 +43,8 @@ def main(folder: Path, clips: int | None, steps: int | None) -> None:
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     data, bundle, index = folder / "data", folder / "bundle", folder / "index.vtri"
-    for stale in (folder / "run", folder / "mean", bundle, index, folder / "videos.parquet"):
+    made = [folder / name for name in EXPORTS]
+    for stale in (folder / "run", folder / "mean", *made, index, folder / "videos.parquet"):
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
 
     if not (data / "data.jsonl").is_file():
@@ -47,7 +55,8 @@ def main(folder: Path, clips: int | None, steps: int | None) -> None:
     run("vtr-train", "fit", RECIPES / "demo-mstdt-dits.toml", *fit, "-o", folder / "run")
     run("vtr-train", "fit", RECIPES / "demo-mean.toml", *fit, "-o", folder / "mean")
     shutil.copyfile(folder / "run" / "best.pt", folder / "best.pt")
-    run("vtr-export", "--ckpt", folder / "best.pt", "--target", "onnx", "--eval-data", data, "-o", bundle)
+    for name, options in EXPORTS.items():
+        run("vtr-export", "--ckpt", folder / "best.pt", *options, "--eval-data", data, "-o", folder / name)
     test, queries = test_clips(data)
     paths = folder / "test-clips"
     link_clips(test, paths)

@@ -106,7 +106,7 @@ def _print_result(result: ExportResult, as_json: bool) -> None:
             manifest.graph_precision if graph.lowered else "fp32",
             graph.nodes,
             f"{graph.difference:.2g}",
-            gates.worst(STAGE_OF[graph.name]) if graph.name in STAGE_OF else "as video",
+            gates.worst(STAGE_OF[graph.name]) if graph.name in STAGE_OF else (*graph.notes, "as in fp32")[-1],
             graph.fusion.summary,
         )
         for graph in result.graphs

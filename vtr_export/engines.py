@@ -35,21 +35,24 @@ class MadeEngine:
 def make_engine(target: str, folder: Path, plan: ExportPlan, graphs: Sequence[BuiltGraph], say: Say) -> MadeEngine:
     """Make what a target has beside the graphs, in the unpublished bundle `folder`.
 
-    An absent library or device is no failure of the export: the graphs stay, and a recipe for the device joins them.
+    An absent library or device is no failure of the export: the graphs stay, and a recipe for the device joins them. It
+    is one, a BackendError, where the precision is a hint to this engine alone.
     GateError where OpenVINO took an operator apart that it should run as one."""
     if target == "triton":
         return _triton(folder, plan)
     if target == "openvino":
-        return _openvino(folder, graphs, say)
+        return _openvino(folder, plan, graphs, say)
     return _tensorrt(cast("TensorRTTarget", target), folder, plan, say)
 
 
-def _openvino(folder: Path, graphs: Sequence[BuiltGraph], say: Say) -> MadeEngine:
+def _openvino(folder: Path, plan: ExportPlan, graphs: Sequence[BuiltGraph], say: Say) -> MadeEngine:
     from vtr_runtime.engines.openvino_build import build_openvino
 
     try:
         record = build_openvino(open_bundle(folder), engine_dir=folder / ENGINES, say=say)
     except BackendError as error:
+        if plan.graphs.precision != plan.graphs.graph_precision:
+            raise  # the precision is nowhere but in this engine: without it there is nothing to publish
         return MadeEngine("openvino", folder, "openvino: not built", 0.0, undone=f"target openvino: {error}")
     layers = cast(Mapping[str, dict[str, int]], record.settings["layers"])
     for graph in graphs:
@@ -86,7 +89,9 @@ def _triton(folder: Path, plan: ExportPlan) -> MadeEngine:
 
 def _made(record: EngineRecord, folder: Path) -> MadeEngine:
     used = "; ".join(
-        f"{name} {found.precision}" + (f" ({_counts(found.counts)})" if found.counts else "")
+        f"{name} {found.precision}"
+        + (f" ({_counts(found.counts)})" if found.counts else "")
+        + (f", attention: {found.attention}" if found.attention else "")
         for name, found in record.precision_used.items()
     )
     size = sum(entry.size for entry in record.files.values()) / 1e6

@@ -106,7 +106,7 @@ def export(plan: ExportPlan, *, say: Say = lambda _: None) -> ExportResult:
                     folder, path, data=plan.eval_data, failed=failed, backends=backends, batch=batch, say=say
                 )
             with steps.step(f"publish {plan.output}"):
-                write_scripts(folder / "reports", plan, backends)
+                write_scripts(folder / "reports", plan, backends, own_checkpoint=path == plan.checkpoint)
                 write_readme(folder, manifest, gates.verdict, [engine.summary for engine in made])
     return ExportResult(plan.output, manifest, tuple(graphs), tuple(made), gates, time.monotonic() - start)
 
@@ -153,7 +153,8 @@ def _write_graphs(
         with steps.step(f"{name}: trace to ONNX opset {wanted.opset}, hold to PyTorch"):
             graph, built = next(sources)
             traced.append((graph, built))
-            steps.result(f"{built.nodes} nodes, max difference {built.difference:.2g}, {built.fusion.summary}")
+            steps.result(f"{built.nodes} nodes, max difference {built.difference:.2g}")
+            steps.result(built.fusion.summary or "nothing to fuse")
     feeds = _calibration_feeds(plan, checkpoint, tokenizer, steps)
     islands = _islands(plan, raw, feeds, steps)
     with steps.step(f"write the graphs in {wanted.graph_precision}"):
@@ -177,20 +178,23 @@ def _calibration_feeds(plan: ExportPlan, checkpoint: Checkpoint, tokenizer: Toke
 
 
 def _islands(plan: ExportPlan, raw: Path, feeds: Feeds, steps: _Steps) -> Islands | None:
-    """The modules kept in fp32 by a graph of fp16 or bf16; a search leaves its list in the bundle's reports."""
+    """The modules kept in fp32 by a graph of fp16 or bf16; a list that was given or found lies in the reports."""
     precision = plan.graphs.graph_precision
     if precision not in ("fp16", "bf16"):
         return None
+    reports = raw.parent / "reports"
     if plan.islands is not None:
-        return Islands.load(plan.islands)
+        given = Islands.load(plan.islands)
+        reports.mkdir()
+        given.save(reports / "islands.json")
+        return given
     if not plan.search_islands:
         return Islands()
     with steps.step(f"search the modules that {precision} must leave in fp32"):
         graphs = {name: raw / f"{name}.onnx" for name in ("video", "text")}
         towers = {name: feeds[name] for name in graphs}
         found = find_islands(graphs, towers, precision=precision, say=steps.say)
-        reports = raw.parent / "reports"
-        reports.mkdir(exist_ok=True)
+        reports.mkdir()
         found.islands.save(reports / "islands.json")
         (reports / "islands.txt").write_text(found.table() + "\n", encoding="utf-8")
         steps.result(f"{found.runs} runs, {len(found.islands.rules)} rules in reports/islands.json")

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vtr_runtime.manifest import Graphs, GraphSpec
-from vtr_runtime.precision import precision_of_graph
+from vtr_runtime.errors import GateError
+from vtr_runtime.manifest import Graphs, GraphSpec, TextSpec
+from vtr_runtime.precision import COSINE_LOSS, precision_of_graph
 from vtr_runtime.targets import GraphPlan
 
 from .graph.check import compare_graph, count_nodes, describe_graph, draw_inputs
 from .graph.fold import fold_text_tower, fold_video_tower
 from .graph.fusion import Fusion, expected_operators, find_operators
+from .graph.module_names import module_names, root_of
 from .graph.modules import FrameGraph, RerankGraph, TemporalGraph
 from .graph.prune import prune_text_tower, prune_video_tower
 from .graph.trace import (
@@ -31,10 +34,13 @@ from .graph.trace import (
 )
 from .model.config import ModelConfig
 from .model.retrieval import RetrievalModel
-from .precision.islands import Islands
+from .precision.execute import TypedGraph
+from .precision.islands import HINT_RULES, Islands
 from .precision.lower import lower_precision
 from .precision.quantize import quantize_graph
 
+# Graphs that no backend of conformance runs: held to PyTorch here, in every precision.
+UNGATED = ("frames", "temporal")
 Feeds = Mapping[str, Sequence[Mapping[str, NDArray[Any]]]]
 
 
@@ -58,6 +64,7 @@ class BuiltGraph:
     nodes: int
     difference: float
     fusion: Fusion
+    trained: nn.Module  # what it must equal
     notes: tuple[str, ...] = ()
     lowered: bool = False  # some of its products are of the bundle's precision
 
@@ -99,6 +106,7 @@ def trace_fp32(
             count_nodes(traced.path),
             difference=difference,
             fusion=fusion,
+            trained=source.trained,
         )
         yield traced, built
 
@@ -108,11 +116,10 @@ def lower_graph(
 ) -> BuiltGraph:
     """Write the fp32 graph in the bundle's precision as `target`. `feeds` calibrates int8, by graph."""
     apart = traced.external_data is not None
-    if plan.graph_precision == "int8" == precision_of_graph(built.name, "int8"):
+    precision = precision_of_graph(built.name, plan.graph_precision)
+    if precision == "int8":
         notes, any_low = [quantize_graph(traced.path, target, feeds[built.name], external=apart).line()], True
-    elif plan.graph_precision in ("fp16", "bf16"):
-        precision = plan.graph_precision
-        assert precision in ("fp16", "bf16")
+    elif precision != "fp32":
         report = lower_precision(
             traced.path,
             target,
@@ -125,13 +132,23 @@ def lower_graph(
     else:
         for file in traced.files:
             file.rename(target.with_name(file.name))
-        return replace(built, files=tuple(target.with_name(file.name) for file in traced.files))
+        hint = plan.precision != plan.graph_precision
+        spec = built.spec.model_copy(update={"precise": precise_nodes(target) if hint else ()})
+        return replace(built, spec=spec, files=tuple(target.with_name(file.name) for file in traced.files))
     data = target.with_name(f"{target.name}.data") if apart else None
     lowered = replace(traced, path=target, external_data=data)
     # Q/DQ lies between a product and what follows: the patterns are the fp32 graph's, which was counted.
-    found = built.fusion.found if plan.graph_precision == "int8" else find_operators(target)
+    found = built.fusion.found if precision == "int8" else find_operators(target)
     fusion = Fusion(target.name, built.fusion.expected, found)
     fusion.check()
+    if built.name in UNGATED and precision in COSINE_LOSS:
+        lost = cosine_loss(target, built.trained, built.spec)
+        notes.append(f"1 - cosine {lost:.2g}")
+        if not lost <= COSINE_LOSS[precision]:
+            raise GateError(
+                f"{target.name} in {precision} differs from PyTorch by 1 - cosine {lost:.3g}; the limit is "
+                f"{COSINE_LOSS[precision]:g}; find what must stay in fp32 with --search-islands"
+            )
     return replace(
         built,
         spec=describe_graph(lowered),
@@ -142,6 +159,26 @@ def lower_graph(
         notes=tuple(notes),
         lowered=any_low,
     )
+
+
+def cosine_loss(path: Path, trained: nn.Module, spec: GraphSpec) -> float:
+    """The largest 1 - cosine between the first output of a typed graph, run as its types say, and the trained module's;
+    NaN where one is not finite."""
+    text = TextSpec()  # no graph that is asked here takes tokens
+    feed = draw_inputs(np.random.default_rng(0), spec.inputs, 3, 0, text)
+    with torch.inference_mode():
+        given = trained(*(torch.from_numpy(feed[tensor.name]) for tensor in spec.inputs))
+    want = (given[0] if isinstance(given, tuple) else given).double()
+    got = torch.from_numpy(TypedGraph(path)(feed)[spec.outputs[0].name]).double()
+    return float((1.0 - torch.cosine_similarity(want, got)).max())
+
+
+def precise_nodes(path: Path) -> tuple[str, ...]:
+    """The nodes of an fp32 graph that an engine with a lower precision as its hint must leave in fp32."""
+    rules = Islands(HINT_RULES)
+    graph = ir.load(path).graph
+    names = module_names(graph, root_of(path))
+    return tuple(node.name or "" for node in graph if rules.rule_for(node.op_type, names[node]) is not None)
 
 
 def collect(built: Sequence[BuiltGraph]) -> Graphs:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vtr_runtime.engines.options import build_options, given_options
 from vtr_runtime.errors import ConfigError, UsageError
 from vtr_runtime.publish import check_output
-from vtr_runtime.targets import TARGETS, GraphPlan, Target, find_target, plan_graphs
+from vtr_runtime.targets import GraphPlan, Target, find_target, plan_graphs
 
 if TYPE_CHECKING:
     from vtr_runtime.engines.tensorrt_build import BuildOptions
@@ -87,6 +87,8 @@ class ExportPlan:
                 raise UsageError(f"{option} is for graphs in fp16 or bf16, and these are {written}; leave it out")
         if self.islands is not None and not self.islands.is_file():
             raise UsageError(f"--islands {self.islands} does not exist; give the list that --search-islands wrote")
+        if written == "int8" and self.eval_data is None:
+            raise UsageError("--precision int8 is judged by the R@1 that it loses: give a data set with --eval-data")
         if self.calibration is not None and written != "int8" and not self.search_islands:
             raise UsageError("--calibration is for --precision int8 and --search-islands; leave it out")
 
@@ -104,7 +106,11 @@ class ExportPlan:
             "rerank": self.rerank,
             "split_video": self.split_video,
             "debug_outputs": self.debug_outputs,
-            "engine": {name: str(value) for name, value in self.engine.items() if name in given_options(self.engine)},
+            "engine": {
+                name: value.name if isinstance(value, Path) else str(value)
+                for name, value in self.engine.items()
+                if name in given_options(self.engine)
+            },
         }
 
 
@@ -125,7 +131,3 @@ def _check_engine_options(targets: list[Target], given: list[str]) -> None:
     for option in given:
         if not any(option in target.options for target in targets):
             targets[0].check_options([option])
-
-
-def target_help() -> str:
-    return "; ".join(f"{target.name}: {target.makes}" for target in TARGETS.values())

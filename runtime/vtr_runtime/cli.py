@@ -16,6 +16,7 @@ from .engines.options import build_options, engine_options, given_options
 
 if TYPE_CHECKING:
     from .index import Hit, Index
+    from .manifest import Manifest
     from .model import EmbeddedClip, Model
 
 # A folder is searched for these; a file that is named itself is always tried.
@@ -40,6 +41,7 @@ def main() -> None:
 def info(bundle: Path, as_json: bool) -> None:
     """Verify BUNDLE and say what is in it."""
     from .bundle import open_bundle
+    from .engines.record import ENGINES, find_engines
 
     manifest = open_bundle(bundle).manifest
     if as_json:
@@ -52,13 +54,23 @@ def info(bundle: Path, as_json: bool) -> None:
         ("frames", f"{frames.count} of {frames.size}x{frames.size}, {frames.sampling} over the clip, {frames.resize}"),
         ("text", f"at most {text.context_length} tokens, cleaning {text.cleaning}"),
         ("sampler", sampler.summary),
-        ("precision", f"{manifest.precision}, opset {manifest.opset}"),
+        ("second stage", _second_stage(manifest)),
+        ("precision", f"{manifest.precision}, graphs in {manifest.graph_precision}, opset {manifest.opset}"),
+        ("graphs", ", ".join(manifest.graphs.named())),
+        ("engines", ", ".join(record.id for _, record in find_engines(bundle / ENGINES)) or "none"),
         ("space", manifest.space),
         ("variant", manifest.variant),
         ("size", f"{sum(entry.size for entry in manifest.files.values()) / 1e6:.1f} MB, every file's sha256 agrees"),
         ("made by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())),
     ]
     table(str(bundle), ("", ""), rows)
+
+
+def _second_stage(manifest: Manifest) -> str:
+    if manifest.rerank is None:
+        return "none"
+    weights = ", with weights of words" if manifest.rerank.textual_attention else ""
+    return f"{manifest.rerank.kind}{weights}, joined with weight {manifest.rerank.weight:g}"
 
 
 @main.command()

@@ -82,6 +82,7 @@ class GraphSpec(Record):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     external_data: str | None = None
+    precise: tuple[str, ...] = Field(default=(), description="nodes that run in fp32 where the precision is a hint")
 
 
 class Graphs(Record):

@@ -5,8 +5,10 @@ Without a hint OpenVINO runs an fp32 model in bf16 on processors that have it, a
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from .errors import BackendError
 from .manifest import Precision
@@ -26,6 +28,32 @@ def import_openvino() -> Any:
             f"OpenVINO is not installed ({error}); install it: pip install 'vtr-runtime[openvino]'"
         ) from error
     return openvino
+
+
+def write_ir(onnx: Path, path: Path, precise: Collection[str] = ()) -> None:
+    """Convert an ONNX file to IR (`path`, .xml, and its .bin).
+
+    The nodes `precise` are marked to run in fp32 whatever the hint: an attribute of the IR, which the plug-in honours
+    for all layers but fully connected ones."""
+    openvino = import_openvino()
+    openvino.save_model(openvino.Core().read_model(str(onnx)), str(path), compress_to_fp16=False)
+    if not precise:
+        return
+    tree = ElementTree.parse(path)
+    marked = set()
+    for layer in tree.getroot().iter("layer"):
+        # What the reader makes of one node is called after it: node_Conv_7, node_Conv_7/WithoutBiases.
+        name = layer.get("name", "").split("/")[0]
+        if name in precise:
+            marked.add(name)
+            info = layer.find("rt_info")
+            if info is None:
+                info = ElementTree.Element("rt_info")
+                layer.insert(1 if layer.find("data") is not None else 0, info)
+            ElementTree.SubElement(info, "attribute", name="precise", version="0")
+    if lost := sorted(set(precise) - marked):
+        raise BackendError(f"OpenVINO {openvino.__version__} has no layers for {', '.join(lost)} of {onnx.name}")
+    tree.write(path)
 
 
 def compile_graph(path: Path, precision: Precision, *, threads: int | None = None) -> Any:

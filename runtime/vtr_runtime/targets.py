@@ -110,10 +110,10 @@ TARGETS: dict[str, Target] = {
             makes="one engine a graph for several GPU capabilities, built without a GPU",
             runs_on="RTX GPUs: Ampere (86), Ada (89), Blackwell (120), and Turing (75) without bf16",
             precisions={
-                "fp32": Opset(20, "its parser refuses Attention in fp32 where no dedicated kernel exists"),
+                "fp32": Opset(20, "it has no fused kernel for Attention in fp32, and would write it out anyway"),
                 "fp16": Opset(23, "Attention is one operator, which maps to its fused kernel"),
                 "bf16": Opset(23, "Attention is one operator, which maps to its fused kernel"),
-                "int8": Opset(20, "what is not int8 stays fp32, and there it refuses Attention"),
+                "int8": Opset(20, "what is not int8 stays fp32, where it has no fused kernel for Attention"),
             },
             default="fp16",
             typed=True,

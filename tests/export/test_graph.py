@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper
 
 from vtr_export.graph import trace as trace_module
-from vtr_export.graph.check import compare_graph, compare_with_torch, describe_graph, random_ids
+from vtr_export.graph.check import compare_graph, describe_graph, random_ids
 from vtr_export.graph.fold import FoldedSampler, fold_text_tower, fold_video_tower
 from vtr_export.graph.modules import RerankGraph
 from vtr_export.graph.trace import TracedGraph, trace_rerank, trace_text
@@ -130,7 +130,7 @@ def test_large_weights_go_beside_the_graph(loaded: Checkpoint, tmp_path: Path, m
     assert (tmp_path / "text.onnx").stat().st_size < 1_000_000 < (tmp_path / "text.onnx.data").stat().st_size
     spec = describe_graph(graph)
     assert spec.external_data == "text.onnx.data"
-    assert compare_with_torch(graph, tower, loaded.config.frames, loaded.config.text) < 1e-5
+    assert compare_graph(graph, tower, loaded.config.text) < 1e-5
 
 
 def test_a_graph_that_is_not_the_model_is_refused(loaded: Checkpoint, small_bundle: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_graph_that_is_not_the_model_is_refused(loaded: Checkpoint, small_bund
     with pytest.raises(
         GateError, match=r"text\.onnx differs from PyTorch by .* at batch 1, 2 tokens; the limit is 1e-05"
     ):
-        compare_with_torch(graph, other, loaded.config.frames, loaded.config.text)
+        compare_graph(graph, other, loaded.config.text)
 
 
 def load_checkpoint_with_noise(loaded: Checkpoint) -> torch.nn.Module:

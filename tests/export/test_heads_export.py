@@ -17,8 +17,9 @@ import torch
 
 from vtr_conformance.report import write_report
 from vtr_conformance.run import run
-from vtr_export import ExportPlan, export, exporter, golden
+from vtr_export import ExportPlan, export, exporter, golden, graphs
 from vtr_export.bundle_writer import left_out
+from vtr_export.gates import GateResult
 from vtr_export.graph.trace import TracedGraph
 from vtr_export.model import (
     AlignmentConfig,
@@ -140,13 +141,13 @@ def written_once(real: Callable[..., None], folder: Path) -> Callable[..., None]
 
 
 def gates_in_process(
-    bundle: Path, checkpoint: Path, *, data: str | None, failed: Path, say: Callable[[str], None]
-) -> str:
+    bundle: Path, checkpoint: Path, *, data: str | None, say: Callable[[str], None], **_: Any
+) -> GateResult:
     report = run(bundle, checkpoint=checkpoint, data=data)
     write_report(report, bundle / "reports")
-    assert report.passed, f"{report.verdict}, {failed}"
+    assert report.passed, report.verdict
     say(report.verdict)
-    return report.verdict
+    return GateResult(report.verdict, report.unproved)
 
 
 @pytest.fixture(scope="module")
@@ -156,15 +157,16 @@ def cheap(tmp_path_factory: pytest.TempPathFactory) -> dict[ModuleType, dict[str
 
     folder = tmp_path_factory.mktemp("traced")
     video = traced_once(
-        exporter.trace_video, folder, lambda config: (config.temporal, config.alignment.of_video and config.alignment)
+        graphs.trace_video, folder, lambda config: (config.temporal, config.alignment.of_video and config.alignment)
     )
     text = traced_once(
-        exporter.trace_text, folder, lambda config: None if config.alignment.of_video else config.alignment
+        graphs.trace_text, folder, lambda config: None if config.alignment.of_video else config.alignment
     )
     readers = {name: by_name(getattr(golden, name)) for name in ("read_frames", "read_rgb", "packet_times")}
     tokenizer = written_once(exporter.write_tokenizer, folder)
     return {
-        exporter: {"trace_video": video, "trace_text": text, "write_tokenizer": tokenizer},
+        exporter: {"write_tokenizer": tokenizer},
+        graphs: {"trace_video": video, "trace_text": text},
         golden: readers,
         runtime: readers,
     }
@@ -195,8 +197,8 @@ def test_every_pair_of_heads_is_exported_or_refused(
     if (temporal, alignment) not in IN_A_CHILD:
         shortcuts.setattr(exporter, "run_gates", gates_in_process)
     result = export(plan, say=said.append)
-    assert result.verdict.startswith("every gate met")
-    assert result.verdict.endswith("0 failed, 0 not run")
+    assert result.gates.verdict.startswith("every gate met")
+    assert result.gates.verdict.endswith("0 failed, 0 not run")
 
     manifest, readme = open_bundle(output).manifest, (output / "README.md").read_text()
     kind = ALIGNMENT[alignment]["kind"]
@@ -234,9 +236,14 @@ def moved(model: Any) -> float:
     return min(float(torch.cosine_similarity(start, aligned).max()) for start, aligned in pairs)
 
 
-def test_a_second_stage_is_said_to_be_left_out() -> None:
-    config = build("mean", "dits").config
-    assert left_out(config) == []
-    config = config.model_copy(update={"rerank": RerankConfig(kind="x-pool")})
-    assert left_out(config) == ["second stage 'x-pool': not part of the bundle yet; the two towers are exported"]
-    check_model(config)
+def test_a_second_stage_is_said_to_be_left_out(tmp_path: Path) -> None:
+    plain = build("mean", "dits").config
+    config = plain.model_copy(update={"rerank": RerankConfig(kind="x-pool")})
+    assert left_out(plain, rerank=False) == left_out(config, rerank=True) == []
+    assert left_out(config, rerank=False) == [
+        "second stage 'x-pool': left out, --rerank exports it beside the two towers"
+    ]
+    asked = ExportPlan(output=tmp_path / "bundle", rerank=True)
+    check_model(config, asked)
+    with pytest.raises(ConfigError, match="trained without one; leave it out"):
+        check_model(plain, asked)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vtr_runtime.errors import GateError
-from vtr_runtime.manifest import FrameSpec, GraphSpec, TensorSpec, TextSpec
+from vtr_runtime.manifest import GraphSpec, TensorSpec, TextSpec
 
 from .trace import TracedGraph
 
@@ -99,11 +99,6 @@ def compare_graph(graph: TracedGraph, module: nn.Module, text: TextSpec) -> floa
                     f"{graph.path.name} differs from PyTorch by {difference:.3g} at {at}; the limit is {LIMIT:g}"
                 )
     return worst
-
-
-def compare_with_torch(graph: TracedGraph, tower: nn.Module, frames: FrameSpec, text: TextSpec) -> float:  # noqa: ARG001
-    """`compare_graph` of a tower."""
-    return compare_graph(graph, tower, text)
 
 
 def _largest_difference(

@@ -46,7 +46,8 @@ class FrameGraph(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         (frames,) = inputs
-        return self.video.encode_frames(frames.unsqueeze(1)).squeeze(1)
+        # Numbers first, as in VideoTower.
+        return self.video.encode_frames(frames.to(self.video.mean.dtype).unsqueeze(1)).squeeze(1)
 
 
 class TextGraph(nn.Module):

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TypeVar, cast
 
 import torch
@@ -54,7 +55,7 @@ class PixelVision(VisionTransformer):
         *blocks, last = self.transformer.resblocks
         for block in blocks:
             tokens = block(tokens)
-        return self.project(last(tokens[:, :1], tokens))
+        return self.project(last(tokens, lambda x: x[:, 0]))
 
 
 class EndOfText(TextTransformer):
@@ -65,26 +66,28 @@ class EndOfText(TextTransformer):
         *blocks, last = self.transformer.resblocks
         for block in blocks:
             tokens = block(tokens, mask)
-        end = self.at_end(tokens, input_ids).unsqueeze(1)
         # The causal mask's own rows, so that one place says what a token sees.
-        return self.project(last(end, tokens, mask[self.end_positions(input_ids)][:, None, None, :]))
+        seen = mask[self.end_positions(input_ids)][:, None, None, :]
+        return self.project(last(tokens, lambda x: self.at_end(x, input_ids), seen))
 
 
 class BlockForOne(nn.Module):
-    """A residual block that answers for one token: asked [B, 1, width] of tokens [B, L, width] -> [B, width]."""
+    """A residual block that answers for one token: of tokens [B, L, width] that which `pick` takes -> [B, width]."""
 
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
         self.ln_1, self.ln_2, self.mlp = block.ln_1, block.ln_2, block.mlp
         self.attn = AttentionOfOne(block.attn)
 
-    def forward(self, asked: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = asked.squeeze(1) + self.attn(self.ln_1(asked), self.ln_1(tokens), mask)
+    def forward(self, tokens: Tensor, pick: Callable[[Tensor], Tensor], mask: Tensor | None = None) -> Tensor:
+        # Picked behind the LayerNorm too: the graph holds as many as the trained block, which the fusion report counts.
+        normed = self.ln_1(tokens)
+        x = pick(tokens) + self.attn(pick(normed), normed, mask)
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
 
 class AttentionOfOne(nn.Module):
-    """One query a row: asked [B, 1, width] and tokens [B, L, width] -> [B, width]."""
+    """One query a row: asked [B, width] and tokens [B, L, width] -> [B, width]."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -96,7 +99,7 @@ class AttentionOfOne(nn.Module):
 
     def forward(self, asked: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         key, value = self.key_value(tokens).chunk(2, dim=2)
-        seen = attend_joined(self.query(asked), key, value, self.heads, mask, self.scale)
+        seen = attend_joined(self.query(asked).unsqueeze(1), key, value, self.heads, mask, self.scale)
         return self.out_proj(seen.squeeze(1))  # type: ignore[no-any-return]
 
 

@@ -18,7 +18,8 @@ def replace_modules(module: M, change: Callable[[nn.Module], nn.Module | None]) 
 
     def visit(old: nn.Module) -> nn.Module:
         if id(old) not in done:
-            parts = {name: visit(part) for name, part in old.named_children()}
+            # Not named_children(), which passes over a part's second name.
+            parts = {name: visit(part) for name, part in old._modules.items() if part is not None}
             kept = all(part is old._modules[name] for name, part in parts.items())
             done[id(old)] = change(old) or (old if kept else with_parts(old, **parts))
         return done[id(old)]

@@ -15,6 +15,12 @@ from pathlib import Path
 
 from vtr_runtime.errors import UsageError
 
+# A ResNet's first convolutions, by the names they have once the exporter has joined each with its BatchNorm. They see
+# normalised pixels, whose rounding is alike all over an even picture, and nothing averages it out. A ViT has none: its
+# patches see whole numbers.
+STEM = ("video.backbone.bn1", "video.backbone.bn2", "video.backbone.bn3")
+# What stays in fp32 where bf16 is a compile hint, whose engine keeps LayerNorm, sums and softmax as it likes.
+HINT_RULES = STEM
 DEFAULT_RULES = (
     # Their sums of squares or of many terms leave fp16's range, or lose the small terms in bf16.
     "op:LayerNormalization",
@@ -31,6 +37,7 @@ DEFAULT_RULES = (
     "op:*@video",
     "op:*@text",
     "op:*@rerank",
+    *STEM,
     # The final projection: its rounding is not averaged out by anything behind it.
     "op:MatMul@*.backbone",
     "op:Gemm@*.backbone",

@@ -99,6 +99,7 @@ def count_int8_products(model: onnx.ModelProto) -> int:
 def _quantized(proto: onnx.ModelProto, feeds: Sequence[Feed], ignored: set[str]) -> onnx.ModelProto:
     with _quiet():
         import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         result: onnx.ModelProto = nncf.quantize(
             proto,
@@ -106,6 +107,10 @@ def _quantized(proto: onnx.ModelProto, feeds: Sequence[Feed], ignored: set[str])
             model_type=nncf.ModelType.TRANSFORMER,
             preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric activations
             subset_size=len(feeds),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # The extremes over all inputs. NNCF's own choice, their mean over inputs, clips half of them.
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+            ),
             ignored_scope=nncf.IgnoredScope(names=sorted(ignored)),
         )
     return result

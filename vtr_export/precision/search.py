@@ -51,6 +51,8 @@ class SearchResult:
 
     def table(self) -> str:
         """For people: module, effect, decision."""
+        if not self.effects:
+            return "the default islands are enough: no module had to be tried"
         lines = [f"{'module':60} {'1 - cosine':>12}  kept in fp32"]
         lines += [f"{e.module:60} {e.error:12.3g}  {'yes' if e.kept else 'no'}" for e in self.effects]
         return "\n".join(lines)

@@ -62,6 +62,8 @@ class RuntimeHost(Host):
 class _NoKernels:
     """Stands where a backend would that cannot run the bundle's precision: frames and words need no graph."""
 
+    text_rows = 1
+
     def __init__(self, name: str, precision: Precision, reason: str) -> None:
         self.name, self.runs_precision = name, precision
         self.precision_note: str | None = reason

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
-from ..engines.record import ENGINES, check_record, find_engines
+from ..engines.record import ENGINES, check_record, find_engines, rebuild_command
 from ..errors import BackendError, UsageError
 from ..openvino import compile_graph, import_openvino
 from ..precision import precision_of_graph
@@ -56,12 +56,27 @@ class OpenVinoBackend:
         requests = vars(self._requests)
         if name not in requests:
             requests[name] = compiled.create_infer_request()
+        _check_inputs(name, compiled, feed)
         try:
             found = requests[name].infer({key: np.ascontiguousarray(value) for key, value in feed.items()})
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed while running {name}: {error}") from error
         # The request's own memory is written anew by the next call.
         return {output.get_any_name(): np.array(found[output]) for output in compiled.outputs}
+
+
+def _check_inputs(name: str, compiled: Any, feed: dict[str, Any]) -> None:
+    """BackendError for what OpenVINO would take without a word: it casts, gives empty outputs for another shape, and
+    runs a missing input from the memory of the last call."""
+    openvino = import_openvino()
+    for port in compiled.inputs:
+        given, wanted = feed.get(port.get_any_name()), port.get_partial_shape()
+        if given is None or not wanted.compatible(openvino.PartialShape(given.shape)):
+            found = "is missing" if given is None else f"has the shape {given.shape}"
+            raise BackendError(f"{name}: input {port.get_any_name()} {found}; the graph takes {wanted}")
+        if given.dtype != port.get_element_type().to_dtype():
+            wanted_type = port.get_element_type().to_dtype()
+            raise BackendError(f"{name}: input {port.get_any_name()} is {given.dtype}; the graph takes {wanted_type}")
 
 
 def _graph_files(bundle: Bundle) -> dict[str, Path]:
@@ -72,4 +87,9 @@ def _graph_files(bundle: Bundle) -> dict[str, Path]:
             version = import_openvino().__version__
             check_record(record, manifest, None, folder=folder, bundle=bundle.folder, library_version=version)
             return {name: folder / f"{name}.xml" for name in manifest.graphs.named()}
+    if any(graph.precise for graph in manifest.graphs.named().values()):
+        raise BackendError(
+            f"{bundle.folder} keeps some layers in fp32, which its OpenVINO engine says and it has none; "
+            f"build it: {rebuild_command(bundle.folder, 'openvino')}"
+        )
     return {name: bundle.file(graph.file) for name, graph in manifest.graphs.named().items()}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..bundle import Bundle
-from ..openvino import DEVICE, compile_graph, import_openvino, operators, products_by_precision
+from ..openvino import DEVICE, compile_graph, import_openvino, operators, products_by_precision, write_ir
 from ..precision import precision_of_graph
 from ..publish import check_output, staged_folder
 from .device import host_platform
@@ -26,20 +26,19 @@ def build_openvino(
     engine_dir.mkdir(parents=True, exist_ok=True)
     check_output(engine_dir / ident, overwrite=overwrite)
     started = time.monotonic()
-    used, layers = {}, {}
+    used, layers, hints = {}, {}, {}
     with staged_folder(engine_dir / ident, overwrite=overwrite) as staged:
         for name, graph in bundle.manifest.graphs.named().items():
             begun = time.monotonic()
             path = staged / f"{name}.xml"
-            model = openvino.Core().read_model(str(bundle.file(graph.file)))
-            openvino.save_model(model, str(path), compress_to_fp16=False)
+            write_ir(bundle.file(graph.file), path, graph.precise)
             compiled = compile_graph(path, precision_of_graph(name, precision))
-            hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+            hints[name] = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
             counts = products_by_precision(compiled)
             most = max(counts, key=lambda kind: counts[kind]) if counts else precision
             used[name] = PrecisionUsed(precision=most, source="compile property", counts=counts)
             layers[name] = operators(compiled)
-            say(f"{name}: OpenVINO IR, compiled in {hint}, {time.monotonic() - begun:.0f} s")
+            say(f"{name}: OpenVINO IR, compiled in {hints[name]}, {time.monotonic() - begun:.0f} s")
         record = EngineRecord(
             id=ident,
             target="openvino",
@@ -51,7 +50,7 @@ def build_openvino(
             platform=host_platform(),
             # An IR is read by the version that wrote it and by those after it.
             version_compatible=True,
-            settings={"device": DEVICE, "hint": hint, "layers": layers},
+            settings={"device": DEVICE, "hints": hints, "layers": layers},
             files=file_entries(staged),
             seconds=round(time.monotonic() - started, 3),
         )

@@ -44,7 +44,7 @@ def engine_options(command: F) -> F:
 
 def given_options(engine: dict[str, Any]) -> list[str]:
     """The names of those that were given."""
-    return [name for name, value in engine.items() if value not in (None, False)]
+    return [name for name, value in engine.items() if value is not None and value is not False]
 
 
 def build_options(engine: dict[str, Any]) -> BuildOptions:
@@ -52,10 +52,14 @@ def build_options(engine: dict[str, Any]) -> BuildOptions:
     from .profiles import ProfileRequest, Range
     from .tensorrt_build import BuildOptions
 
+    def sizes(name: str, default: str) -> Range:
+        text = engine.get(name)
+        return Range.parse(default if text is None else text, option=f"--{name.replace('_', '-')}")
+
     profiles = ProfileRequest(
-        batch=Range.parse(engine.get("batch") or BATCH, option="--batch"),
-        text_batch=Range.parse(engine.get("text_batch") or TEXT_BATCH, option="--text-batch"),
-        candidates=Range.parse(engine.get("candidates") or CANDIDATES, option="--candidates"),
+        batch=sizes("batch", BATCH),
+        text_batch=sizes("text_batch", TEXT_BATCH),
+        candidates=sizes("candidates", CANDIDATES),
     )
     return BuildOptions(
         profiles=profiles,

@@ -54,8 +54,13 @@ def build_command(target: TensorRTTarget, options: BuildOptions) -> str:
     words = ["vtr-runtime", "build", "BUNDLE", "--target", target, "--batch", str(options.profiles.batch)]
     if target == "trt-rtx" and options.capabilities:
         words += ["--sm", ",".join(options.capabilities)]
+    words += ["--text-batch", str(options.profiles.text_batch), "--candidates", str(options.profiles.candidates)]
     if options.workspace is not None:
         words += ["--workspace", f"{options.workspace >> 20}M"]
+    if options.timing_cache is not None:
+        words += ["--timing-cache", options.timing_cache.name]
+    if options.level is not None:
+        words += ["--optimization-level", str(options.level)]
     words += ["--version-compatible"] if options.version_compatible else []
     words += ["--refittable"] if options.refit else []
     words += ["--strip"] if options.strip else []

@@ -30,6 +30,7 @@ class PrecisionUsed(Record):
     precision: str = Field(description="the type of most of them")
     source: Literal["engine layers", "parsed network", "compile property"]
     counts: dict[str, int] = Field(default={}, description="matrix products by the type of what they give")
+    attention: str = Field(default="", description="how the operator Attention is built, where the graph has it")
 
 
 class EngineRecord(Record):

@@ -26,6 +26,7 @@ TYPES = {
     "INT32": "int32",
     "INT64": "int64",
 }
+NO_KERNEL = "not supported by a dedicated kernel"
 PRODUCTS = ("MATRIX_MULTIPLY", "CONVOLUTION", "EINSUM", "ATTENTION_OUTPUT")
 # What an engine inspector calls the types; TensorRT 10 and 11 word it differently.
 REPORTED = {"fp16": ("half", "fp16"), "bf16": ("bfloat16", "bf16"), "int8": ("int8",), "fp32": ("float", "fp32")}
@@ -69,7 +70,18 @@ def build_graph(request: GraphRequest) -> GraphResult:
         network = parse_graph(trt, builder, log, request.onnx)
         used = precision_of(network, request.precision, request.onnx.name)
         config, cache = configure(trt, builder, request)
+        attentions = attention_layers(trt, network)
         plan = builder.build_serialized_network(network, config)
+        if plan is None and attentions and NO_KERNEL in " ".join(log.errors).lower():
+            # Some combinations of heads, lengths and types have no fused kernel, and the builder asks for leave.
+            log.step(f"{request.name}: attention has no dedicated kernel in every case, and may be written out")
+            log.errors.clear()
+            for attention in attentions:
+                attention.decomposable = True
+            plan = builder.build_serialized_network(network, config)
+            used = used.model_copy(update={"attention": "partly written out"})
+        elif attentions:
+            used = used.model_copy(update={"attention": "dedicated kernels"})
         if plan is None:
             raise BackendError(f"{trt.name} {trt.version} cannot build {request.onnx.name}: {explain(log.errors)}")
         request.plan.write_bytes(memoryview(plan))
@@ -95,6 +107,17 @@ def parse_graph(trt: TensorRT, builder: Any, log: BuilderLog, onnx: Path) -> Any
         found = "; ".join(dict.fromkeys(_parser_error(error) for error in errors)) or _last(log.errors)
         raise BackendError(f"{trt.name} {trt.version} cannot read {onnx.name}: {found}; export it for this version")
     return network
+
+
+def attention_layers(trt: TensorRT, network: Any) -> list[Any]:
+    """The network's operators `Attention`; older libraries have none."""
+    found = []
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type.name == "ATTENTION_OUTPUT":
+            layer.__class__ = trt.module.IAttentionOutputLayer  # how these bindings cast a layer to its kind
+            found.append(layer.attention)
+    return found
 
 
 def _parser_error(error: Any) -> str:
@@ -170,11 +193,8 @@ def attach_timing_cache(config: Any, path: Path) -> Any:
 def explain(errors: list[str]) -> str:
     """A builder's errors as one sentence: what they usually mean, and what mends it."""
     text = " ".join(errors).lower()
-    if "not supported by a dedicated kernel" in text:
-        return (
-            "Attention in this type has no dedicated kernel on these GPUs; "
-            "export with --precision fp16, or with --opset 18, which writes attention out"
-        )
+    if NO_KERNEL in text:
+        return "Attention in this type has no kernel on these GPUs; export with --opset 20, which writes attention out"
     if means_out_of_memory(errors):
         return (
             f"memory ran out while it built ({_last(errors)}); close other programs, or narrow it: "
