@@ -71,6 +71,14 @@ def text_peers(checkpoint: Path) -> list[Contestant]:
     return [Contestant("text", name, precision, engine, checkpoint) for name, precision, engine in rows]
 
 
+def ours_int8(graph: Path) -> list[Contestant]:
+    """Our video graph in int8: a graph alone, since no bundle of random weights passes int8's gate."""
+    return [
+        Contestant("video", f"int8 graph, {ENGINES[engine]}", shown, engine, graph, hint, ours=True)
+        for engine, shown, hint in OUR_RUNS["int8"]
+    ]
+
+
 def ours(kind: Kind, name: str, bundle: Path) -> list[Contestant]:
     """The rows of one of our bundles. Raises BundleError for what is none."""
     precision = open_bundle(bundle).manifest.graph_precision

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vtr_runtime.backends.openvino import OpenVinoBackend
+
 
 def compile_openvino(path: Path, *, hint: str, threads: int) -> Any:
     """An infer request of a graph. Without a hint OpenVINO runs fp32 models in bf16 on processors that can.
@@ -30,6 +32,7 @@ class OpenVinoText:
     """The text half of a vtr_runtime Backend, so that `Model.encode_texts` runs as it does on any engine."""
 
     name = "openvino"
+    text_rows = OpenVinoBackend.text_rows
 
     def __init__(self, path: Path, *, hint: str, threads: int) -> None:
         self._request = compile_openvino(path, hint=hint, threads=threads)

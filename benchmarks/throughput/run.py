@@ -25,7 +25,7 @@ import click
 import contestant as entries
 from child import Child
 from contestant import MODEL, Contestant
-from graphs import ENVIRONMENT, Folder, export_optimum, export_ours, export_plain, make_weights
+from graphs import ENVIRONMENT, Folder, export_optimum, export_ours, export_plain, make_weights, quantize_ours
 from machine import describe_machine, image_tower_flops, product_rate
 from results import Figure, figures
 from tables import print_machine, print_missing, print_text, print_video
@@ -70,10 +70,12 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     optimum, missing = _prepare(folder, optimum_python, optimum_onnx, ours_too=not named)
     chosen = named or [("fp32 graph", folder.bundle)]
+    int8 = [] if named else entries.ours_int8(folder.int8)
 
     field = entries.products()
     field += entries.video_peers(folder.weights, folder.plain, optimum, missing)
     field += [row for name, bundle in chosen for row in entries.ours("video", name, bundle)]
+    field += int8
     field += entries.text_peers(folder.checkpoint)
     field += [row for name, bundle in chosen for row in entries.ours("text", name, bundle)]
     field = [_unless_left_out(row, quick) for row in field if _is_wanted(row, only)]
@@ -141,6 +143,7 @@ def _prepare(folder: Folder, python: Path | None, graph: Path | None, *, ours_to
     export_plain(folder)
     if ours_too:
         export_ours(folder)
+        quantize_ours(folder)
     if graph is not None:
         return graph, ""
     if python is not None:

@@ -110,8 +110,10 @@ def _peer_graph(contestant: Contestant, threads: int, pixels: NDArray[np.float32
 def _our_graph(contestant: Contestant, threads: int, frames: NDArray[np.uint8]) -> Run:
     from vtr_runtime.bundle import open_bundle
 
-    bundle = open_bundle(contestant.source)
-    graph = bundle.file(bundle.manifest.graphs.video.file)
+    graph = contestant.source
+    if graph.is_dir():
+        bundle = open_bundle(graph)
+        graph = bundle.file(bundle.manifest.graphs.video.file)
     feed = {"frames": frames, "frame_mask": np.ones(frames.shape[:2], bool)}
     if contestant.engine == "openvino":
         request = compile_openvino(graph, hint=contestant.hint, threads=threads)
