@@ -42,7 +42,7 @@ def test_a_plain_export_has_two_steps(tmp_path: Path) -> None:
     assert list(found) == ["1-export.sh", "2-gates.sh"]
     first = "vtr-export --ckpt $CKPT --frames 12 --target onnx --precision fp32 --opset 20 -o $OUT"
     assert words(found["1-export.sh"]) == first.split()
-    assert words(found["2-gates.sh"]) == "vtr-conformance run $BUNDLE --ckpt $CKPT".split()
+    assert words(found["2-gates.sh"]) == ["vtr-conformance", "run", "$BUNDLE", "--ckpt", "$CKPT"]
     assert asked(found["1-export.sh"]) == {"CKPT", "OUT"}
     assert asked(found["2-gates.sh"]) == {"CKPT"}
 
@@ -77,10 +77,10 @@ def test_every_path_is_asked_for(tmp_path: Path) -> None:
         assert " ".join(part) in " ".join(line)
     assert "--refittable" not in line
     assert "--workspace" not in line
-    assert words(found["2-gates.sh"])[3:] == "--ckpt $CKPT --batch 1:2:4 --data $DATA".split()
+    assert words(found["2-gates.sh"])[3:] == ["--ckpt", "$CKPT", "--batch", "1:2:4", "--data", "$DATA"]
     # Each engine gets what its target honours.
     trt, rtx = words(found["3-build-trt.sh"]), words(found["4-build-trt-rtx.sh"])
-    assert trt[:5] == rtx[:4] + ["trt"] == "vtr-runtime build $BUNDLE --target trt".split()
+    assert trt[:5] == [*rtx[:4], "trt"] == ["vtr-runtime", "build", "$BUNDLE", "--target", "trt"]
     assert ("--timing-cache" in trt, "--timing-cache" in rtx) == (True, False)
     assert ("--sm" in trt, "--sm" in rtx) == (False, True)
     assert trt[-1] == rtx[-1] == "--overwrite"
@@ -101,7 +101,9 @@ def test_int8_asks_for_its_calibration(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_conformance_cannot_read_is_left_out(tmp_path: Path) -> None:
     found = scripts(tmp_path, own=False, eval_data="data.jsonl", backends=("openvino", "onnx-cpu"))
-    assert words(found["2-gates.sh"]) == ("vtr-conformance run $BUNDLE --backend openvino --backend onnx-cpu".split())
+    assert words(found["2-gates.sh"]) == (
+        ["vtr-conformance", "run", "$BUNDLE", "--backend", "openvino", "--backend", "onnx-cpu"]
+    )
 
 
 @pytest.mark.parametrize(("name", "want"), [("RN50", "RN50"), (f"{SECRET}/small.json", "$MODEL")])
