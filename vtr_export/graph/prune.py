@@ -32,6 +32,9 @@ def prune_video_tower(tower: VideoTower) -> VideoTower:
     backbone = _as_subclass(tower.backbone, PixelVision)
     backbone.transformer = with_last_block_for_one(backbone.transformer)
     backbone.conv1 = _fold_normalisation(backbone.conv1, tower.mean, tower.scale)
+    # The exporter leaves sums of constants of this size to be taken anew in each run.
+    table = tower.backbone.token_table().detach()
+    vars(backbone)["_buffers"] = {**backbone._buffers, "table": table}
     pruned = with_parts(tower, backbone=backbone)
     pruned.normalise = False
     return pruned.eval()
@@ -49,6 +52,11 @@ def prune_text_tower(tower: TextTower, *, words: bool) -> TextTower:
 
 class PixelVision(VisionTransformer):
     """Pixels 0 ... 255, not normalised -> features; the last block answers for the class token alone."""
+
+    table: Tensor
+
+    def token_table(self) -> Tensor:
+        return self.table
 
     def forward(self, pixels: Tensor) -> Tensor:
         tokens = self.embed(pixels)
@@ -114,7 +122,7 @@ def scale_queries(tower: M) -> M:
     def scaled(module: nn.Module) -> nn.Module | None:
         if not isinstance(module, Attention):
             return None
-        factor = torch.ones(3 * module.width, 1)
+        factor = torch.ones(3 * module.width, 1, dtype=module.in_proj_weight.dtype)
         factor[: module.width] = module.scale
         changed = copy.copy(module)
         weight, bias = module.in_proj_weight * factor, module.in_proj_bias * factor[:, 0]
@@ -136,7 +144,8 @@ def _as_subclass(module: nn.Module, kind: type[M]) -> M:
 
 def _fold_normalisation(conv: nn.Conv2d, mean: Tensor, scale: Tensor) -> nn.Conv2d:
     """conv((x - mean) scale) as one convolution; the products are taken in float64."""
-    folded = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride)  # type: ignore[arg-type]
+    size, stride, kind = conv.kernel_size, conv.stride, conv.weight.dtype
+    folded = nn.Conv2d(conv.in_channels, conv.out_channels, size, stride, dtype=kind)  # type: ignore[arg-type]
     with torch.no_grad():
         weight = conv.weight.double() * scale.double()
         folded.weight.copy_(weight)
@@ -145,7 +154,7 @@ def _fold_normalisation(conv: nn.Conv2d, mean: Tensor, scale: Tensor) -> nn.Conv
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)

@@ -37,9 +37,13 @@ class VisionTransformer(nn.Module):
     def embed(self, pixels: Tensor) -> Tensor:
         """What the first block sees: [N, 1 + patches, width], the class token first."""
         tokens = self.conv1(pixels).reshape(-1, self.width, self.patches).permute(0, 2, 1)
-        # The class token is added to a row of zeros: one Pad and one Add of constants instead of Expand and Concat.
-        table = torch.cat([self.positional_embedding[:1] + self.class_embedding, self.positional_embedding[1:]])
-        return self.ln_pre(F.pad(tokens, (0, 0, 1, 0)) + table)  # type: ignore[no-any-return]
+        return self.ln_pre(F.pad(tokens, (0, 0, 1, 0)) + self.token_table())  # type: ignore[no-any-return]
+
+    def token_table(self) -> Tensor:
+        """What is added to a row of zeros and the patches: the class token and all positions, [1 + patches, width].
+
+        So a graph has one Pad and one Add of a constant instead of Expand and Concat."""
+        return torch.cat([self.positional_embedding[:1] + self.class_embedding, self.positional_embedding[1:]])
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens [N, width] of the last block -> features [N, D]."""
