@@ -22,6 +22,8 @@ from vtr_export.model.stock import from_open_clip
 from vtr_export.model.temporal import MeanHead
 from vtr_export.model.video_tower import VideoTower
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def model() -> RetrievalModel:

@@ -180,8 +180,15 @@ def shortcuts(cheap: dict[ModuleType, dict[str, Any]], monkeypatch: pytest.Monke
     return monkeypatch
 
 
-@pytest.mark.parametrize("alignment", ALIGNMENT)
-@pytest.mark.parametrize("temporal", TEMPORAL)
+# Each head with the demo's other one in every run, each with each among the long ones.
+PAIRS = [
+    pytest.param(temporal, alignment, marks=() if temporal == "mstdt A" or alignment == "dits" else pytest.mark.long)
+    for temporal in TEMPORAL
+    for alignment in ALIGNMENT
+]
+
+
+@pytest.mark.parametrize(("temporal", "alignment"), PAIRS)
 def test_every_pair_of_heads_is_exported_or_refused(
     temporal: str, alignment: str, tmp_path: Path, shortcuts: pytest.MonkeyPatch
 ) -> None:
