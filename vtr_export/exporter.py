@@ -23,7 +23,7 @@ from .golden import write_golden
 from .graphs import BuiltGraph, Feeds, GraphParts, collect, graph_names, lower_graph, trace_fp32
 from .model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .model.dits import without_evaluation_noise
-from .model.foreign import is_own_checkpoint, open_any_checkpoint
+from .model.foreign import open_any_checkpoint, read_own_checkpoint
 from .model.stock import from_open_clip
 from .plan import ExportPlan, check_model
 from .precision.calibration import read_calibration
@@ -213,8 +213,9 @@ def _gate_backends(plan: ExportPlan, made: Sequence[MadeEngine]) -> tuple[str, .
 def _load(plan: ExportPlan, scratch: Path, say: Say) -> tuple[Path, Checkpoint]:
     """The checkpoint and where it lies; what vtr-train did not write becomes one, so that the gates read it alike."""
     if plan.checkpoint is not None:
-        if is_own_checkpoint(plan.checkpoint):
-            return plan.checkpoint, load_checkpoint(plan.checkpoint)
+        own = read_own_checkpoint(plan.checkpoint)
+        if own is not None:
+            return plan.checkpoint, own
         model, description = open_any_checkpoint(plan.checkpoint, frames=plan.frames)
         say(f"{plan.checkpoint}: {description}")
     else:

@@ -187,7 +187,7 @@ def collect(built: Sequence[BuiltGraph]) -> Graphs:
 
 def _sources(model: RetrievalModel, parts: GraphParts, opset: int) -> Iterator[_Source]:
     config = model.config
-    words = parts.rerank and config.rerank.kind == "token-wise" and config.rerank.tokens != "sentence"
+    words = parts.rerank and config.rerank.over_words
     video = prune_video_tower(fold_video_tower(model.video))
     text = prune_text_tower(fold_text_tower(model.text), words=words)
     debug, reranker = parts.debug_outputs, model.rerank if parts.rerank else None

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU in a precision that was asked for and read back."""
+"""OpenVINO on the CPU, compiled as the runtime compiles, in a precision that is asked for and read back."""
 
 from __future__ import annotations
 
@@ -9,23 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtr_runtime.backends.openvino import OpenVinoBackend
+from vtr_runtime.openvino import HINTS, compile_graph
 
 
 def compile_openvino(path: Path, *, hint: str, threads: int) -> Any:
-    """An infer request of a graph. Without a hint OpenVINO runs fp32 models in bf16 on processors that can.
-
-    RuntimeError if the processor lacks the precision, or OpenVINO took another."""
-    import openvino
-
-    core = openvino.Core()
-    if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise RuntimeError("this processor has no bf16 in OpenVINO")
-    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core.compile_model(str(path), "CPU", settings)
-    taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    if taken != hint:
-        raise RuntimeError(f"OpenVINO runs in {taken} where {hint} was asked for")
-    return compiled.create_infer_request()
+    """An infer request of a graph. BackendError if the processor lacks the precision, or OpenVINO took another."""
+    precision = next(precision for precision, its_hint in HINTS.items() if its_hint == hint)
+    return compile_graph(path, precision, threads=threads).create_infer_request()
 
 
 class OpenVinoText:

@@ -11,9 +11,9 @@ import pytest
 
 FORBIDDEN = ("torch", "torchvision", "open_clip", "onnx", "onnxscript", "vtr_export", "vtr_training", "vtr_conformance")
 COMMANDS = {
-    "vtr-runtime": ["", "info", "embed", "index", "search"],
+    "vtr-runtime": ["", "info", "build", "embed", "index", "search"],
     "vtr-export": [""],
-    "vtr-train": ["", "demo-data", "fit", "evaluate"],
+    "vtr-train": ["", "demo-data", "fit", "evaluate", "compare", "report"],
     "vtr-conformance": ["", "run"],
 }
 BIN = Path(sys.executable).parent

@@ -77,8 +77,7 @@ class RerankGraph(nn.Module):
     def __init__(self, reranker: Reranker, config: RerankConfig) -> None:
         super().__init__()
         self.rerank = reranker
-        self.over_words = config.kind == "token-wise" and config.tokens != "sentence"
-        self.weighted = config.weighs_words
+        self.over_words, self.weighted = config.over_words, config.weighs_words
         self.input_names = (
             "embedding",
             *(("word_embeddings", "word_mask") if self.over_words else ()),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtr_export.precision.execute import TypedGraph
+from vtr_runtime.backends.base import NO_SECOND_STAGE
 from vtr_runtime.bundle import Bundle
 from vtr_runtime.errors import UsageError
 from vtr_runtime.model import Model
@@ -41,7 +42,7 @@ class TypedBackend:
 
     def rerank(self, feed: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         if "rerank" not in self._graphs:
-            raise UsageError("this bundle has no second stage; export it with --rerank")
+            raise UsageError(NO_SECOND_STAGE)
         return self._run("rerank", feed)["scores"]
 
     def _run(self, graph: str, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from ..errors import BackendError
 from ..manifest import Precision
 
+NO_SECOND_STAGE = "this bundle has no second stage; export it with --rerank"
+
 
 class PrecisionError(BackendError):
     """An engine that has no kernels for a bundle's precision."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..bundle import Bundle
 from ..errors import BackendError, UsageError
 from ..manifest import GraphSpec
-from .base import PrecisionError
+from .base import NO_SECOND_STAGE, PrecisionError
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 EMULATED = "ONNX Runtime's CPU provider emulates fp16 in fp32, where nothing overflows: no proof of fp16"
@@ -75,7 +75,7 @@ class OnnxRuntimeBackend:
 
     def rerank(self, feed: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         if self._rerank is None:
-            raise UsageError("this bundle has no second stage; export it with --rerank")
+            raise UsageError(NO_SECOND_STAGE)
         return self._run(self._rerank, feed)["scores"]
 
     def _open(self, bundle: Bundle, graph: GraphSpec) -> Any:

@@ -14,7 +14,7 @@ from ..engines.record import ENGINES, check_record, find_engines, rebuild_comman
 from ..errors import BackendError, UsageError
 from ..openvino import compile_graph, import_openvino
 from ..precision import precision_of_graph
-from .base import PrecisionError
+from .base import NO_SECOND_STAGE, PrecisionError
 
 
 class OpenVinoBackend:
@@ -48,7 +48,7 @@ class OpenVinoBackend:
 
     def rerank(self, feed: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         if "rerank" not in self._compiled:
-            raise UsageError("this bundle has no second stage; export it with --rerank")
+            raise UsageError(NO_SECOND_STAGE)
         return self._run("rerank", feed)["scores"]
 
     def _run(self, name: str, feed: dict[str, Any]) -> dict[str, NDArray[np.float32]]:

@@ -15,7 +15,7 @@ from ..manifest import Precision, Record
 from ..publish import staged_file
 from .memory import means_out_of_memory
 from .record import PrecisionUsed, Shapes
-from .tensorrt_library import BuilderLog, TensorRT, TensorRTTarget, load_tensorrt
+from .tensorrt_library import BuilderLog, TensorRT, TensorRTTarget, last_error, load_tensorrt
 
 TYPES = {
     "FLOAT": "fp32",
@@ -66,7 +66,7 @@ def build_graph(request: GraphRequest) -> GraphResult:
         log.step(f"{request.name}: {request.onnx.name} with {trt.name} {trt.version}")
         builder = trt.module.Builder(log.logger)
         if builder is None:
-            raise BackendError(f"{trt.name} {trt.version} cannot start a builder: {_last(log.errors)}")
+            raise BackendError(f"{trt.name} {trt.version} cannot start a builder: {last_error(log.errors)}")
         network = parse_graph(trt, builder, log, request.onnx)
         used = precision_of(network, request.precision, request.onnx.name)
         config, cache = configure(trt, builder, request)
@@ -104,7 +104,7 @@ def parse_graph(trt: TensorRT, builder: Any, log: BuilderLog, onnx: Path) -> Any
     parser = trt.module.OnnxParser(network, log.logger)
     if not parser.parse_from_file(str(onnx)):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        found = "; ".join(dict.fromkeys(_parser_error(error) for error in errors)) or _last(log.errors)
+        found = "; ".join(dict.fromkeys(_parser_error(error) for error in errors)) or last_error(log.errors)
         raise BackendError(f"{trt.name} {trt.version} cannot read {onnx.name}: {found}; export it for this version")
     return network
 
@@ -197,24 +197,22 @@ def explain(errors: list[str]) -> str:
         return "Attention in this type has no kernel on these GPUs; export with --opset 20, which writes attention out"
     if means_out_of_memory(errors):
         return (
-            f"memory ran out while it built ({_last(errors)}); close other programs, or narrow it: "
+            f"memory ran out while it built ({last_error(errors)}); close other programs, or narrow it: "
             "--batch 1:4:8, --workspace 512M"
         )
     # TensorRT for RTX 1.7 says the second of a refittable engine, whose kernels it compiles for the GPU that is there.
     if "cuda" in text or "sm_vers_" in text:
-        return f"these settings need an NVIDIA GPU and its driver on this machine ({_last(errors)})"
-    return f"{_last(errors)}; the whole log is in build.log"
-
-
-def _last(errors: list[str]) -> str:
-    return " ".join(errors[-1].split())[:300] if errors else "the library says nothing"
+        return f"these settings need an NVIDIA GPU and its driver on this machine ({last_error(errors)})"
+    return f"{last_error(errors)}; the whole log is in build.log"
 
 
 def _report_layers(trt: TensorRT, log: BuilderLog, plan: Path, path: Path, used: PrecisionUsed) -> PrecisionUsed:
     """Keep the engine's own report of its layers; where it shows the asked type, it is the better witness."""
     engine = trt.module.Runtime(log.logger).deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
-        raise BackendError(f"{trt.name} {trt.version} cannot load the plan that it has just built: {_last(log.errors)}")
+        raise BackendError(
+            f"{trt.name} {trt.version} cannot load the plan that it has just built: {last_error(log.errors)}"
+        )
     inspector = engine.create_engine_inspector()
     report = inspector.get_engine_information(trt.module.LayerInformationFormat.JSON)
     path.write_text(report, encoding="utf-8")

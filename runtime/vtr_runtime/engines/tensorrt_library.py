@@ -7,6 +7,7 @@ compatibility."""
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -136,3 +137,8 @@ class BuilderLog:
 
     def close(self) -> None:
         self._stream.close()
+
+
+def last_error(errors: Sequence[str]) -> str:
+    """What a library said last, on one line."""
+    return " ".join(errors[-1].split())[:300] if errors else "the library says nothing"

@@ -16,7 +16,7 @@ from ..publish import staged_folder
 from .device import read_device
 from .record import EngineRecord, check_record, core_hash, file_entries, read_record, write_record
 from .tensorrt_build import BUILD_LOG, Say
-from .tensorrt_library import BuilderLog, TensorRT, load_tensorrt
+from .tensorrt_library import BuilderLog, TensorRT, last_error, load_tensorrt
 
 
 def refit_engine(
@@ -82,8 +82,7 @@ def refit_plan(trt: TensorRT, log: BuilderLog, plan: bytes, onnx: Path) -> bytes
 
 
 def _reason(parser: Any, log: BuilderLog) -> str:
-    errors = [parser.get_error(index).desc() for index in range(parser.num_errors)] or log.errors
-    return " ".join(errors[-1].split())[:300] if errors else "the library says nothing"
+    return last_error([parser.get_error(index).desc() for index in range(parser.num_errors)] or log.errors)
 
 
 def _serialise(module: Any, engine: Any) -> bytes:

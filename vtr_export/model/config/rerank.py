@@ -43,9 +43,14 @@ class RerankConfig(KindRecord):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.3, description="of X-Pool's last layer, in training")
 
     @property
+    def over_words(self) -> bool:
+        """The score looks at a text's words, not at the sentence alone."""
+        return self.kind == "token-wise" and self.tokens != "sentence"
+
+    @property
     def weighs_words(self) -> bool:
         """The score needs to know which words matter: part-of-speech weights beside the token ids."""
-        return self.kind == "token-wise" and self.textual_attention and self.tokens != "sentence"
+        return self.over_words and self.textual_attention
 
     @validates(mode="after")
     def _fits_together(self) -> Self:

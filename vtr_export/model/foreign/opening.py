@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from vtr_runtime.errors import CheckpointError, ConfigError
 
 from ..backbone import load_open_clip_state_dict
-from ..checkpoint import FORMAT, parse_checkpoint
+from ..checkpoint import FORMAT, Checkpoint, parse_checkpoint
 from ..config import BackboneConfig, ModelConfig
 from ..retrieval import RetrievalModel
 from .architecture import choose_backbone
@@ -29,7 +30,7 @@ def open_any_checkpoint(path: Path, *, model: str | None = None, frames: int = 1
     Raises CheckpointError for a file that is none of these, damaged or not finite, ConfigError for a wrong `model` or
     `frames`. No code in the file is run."""
     content = read_content(path)
-    if isinstance(content, dict) and content.get("format") == FORMAT:
+    if _is_own(content):
         if model is not None:
             raise ConfigError(f"{path} was written by vtr-train and names its own model; leave {model} out")
         own = parse_checkpoint(content, path).model
@@ -46,9 +47,13 @@ def open_any_checkpoint(path: Path, *, model: str | None = None, frames: int = 1
     return opened.eval(), _describe(found, backbone, head)
 
 
-def is_own_checkpoint(path: Path) -> bool:
-    """Whether vtr-train wrote the file. Raises CheckpointError for one that cannot be read."""
+def read_own_checkpoint(path: Path) -> Checkpoint | None:
+    """The checkpoint where vtr-train wrote the file, else None. Raises CheckpointError for one that cannot be read."""
     content = read_content(path)
+    return parse_checkpoint(content, path) if _is_own(content) else None
+
+
+def _is_own(content: Any) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
