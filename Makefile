@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Two processes, one thread each: as many as the smallest machine has cores, and their models fit into its memory.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: help install demo test test-long lint clean
 
@@ -29,10 +31,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -m "not long and not gpu"
+	$(PYTEST) -m "not long and not gpu"
 
 test-long: $(STAMP)
-	$(BIN)/python -m pytest -m long
+	$(PYTEST) -m long
 
 clean:
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache

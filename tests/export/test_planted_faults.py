@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vtr_conformance.run import run
 from vtr_export import ExportPlan, export, exporter
+from vtr_export.gates import GateResult
 from vtr_export.graph.fold import fold_text_tower, fold_video_tower
 from vtr_export.graph.trace import trace_text, trace_video
 from vtr_export.model import BackboneConfig, ModelConfig, RetrievalModel
@@ -60,7 +61,7 @@ def sound(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Exported without gates: they are run here."""
     output = tmp_path_factory.mktemp("exported") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "run_gates", lambda *_, **__: "not gated")
+        patch.setattr(exporter, "run_gates", lambda *_, **__: GateResult("not gated", ""))
         patch.setattr(exporter, "write_tokenizer", write_tokenizer_with_added_tokens)
         export(ExportPlan(output=output, checkpoint=checkpoint, debug_outputs=True))
     return output
