@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +41,7 @@ def compare_rankings(
 
     clips = read_clips(data, split)
     want = embed_with_torch(reference.model, clips)
-    case = f"{data}:{split}"
+    case = f"{Path(data).absolute().name}:{split}"  # the report travels in the bundle, the path does not
     results, summaries = [], []
     for host in hosts:
         if host.note is not None:
