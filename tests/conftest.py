@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from vtr_export.model.retrieval import RetrievalModel
     from vtr_runtime.model import Model
 
 ROOT = Path(__file__).parent.parent
+
+# A busy machine is no failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 SMALL_BACKBONE = {
     "embed_dim": 64,

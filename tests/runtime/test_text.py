@@ -17,7 +17,7 @@ from typing import Any
 import ftfy
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vtr_export.tokenizer import write_tokenizer
@@ -90,7 +90,6 @@ SOUP = [*"&#;<\n\r\x1b[1mx \x00é\u0301\u0323İΣ＆ﬁ’", "amp", "amp;", "lt;
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(deadline=None)
 @given(text=st.one_of(st.text(), st.lists(st.sampled_from(SOUP), max_size=30).map("".join)))
 def test_any_text_is_cleaned_as_by_ftfy(mode: Cleaning, text: str) -> None:
     assert clean(text, mode) == cleaned_by_ftfy(text, mode)
@@ -232,7 +231,6 @@ def test_tokens_know_their_characters(tokenizer: Tokenizer, text: str, parts: li
     assert [tokens.cleaned[start:stop] for start, stop in tokens.spans] == parts
 
 
-@settings(deadline=None)
 @given(text=st.one_of(st.text(), st.lists(st.sampled_from([*SOUP, END, "😀", "中"]), max_size=30).map("".join)))
 def test_spans_ascend_and_leave_out_blanks_alone(tokenizer: Tokenizer, text: str) -> None:
     try:

@@ -150,7 +150,7 @@ PIECES = [
 ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(captions=st.lists(st.lists(st.sampled_from(PIECES), max_size=30).map("".join), min_size=1, max_size=4))
 def test_weights_are_positive_exactly_where_the_tower_looks(
     tokenizer: Tokenizer, hanta: HantaTagger, tower: TextTransformer, captions: list[str]
