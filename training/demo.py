@@ -21,6 +21,7 @@ from typing import Any
 import click
 
 from vtr_runtime.console import table
+from vtr_runtime.openvino import cpu_has_bf16
 
 RECIPES = Path(__file__).parent / "recipes"
 # The bundle that the demo goes on with, and one each for a CPU with bf16 and for RTX GPUs, built here without one.
@@ -56,6 +57,9 @@ def main(folder: Path, clips: int | None, steps: int | None) -> None:
     run("vtr-train", "fit", RECIPES / "demo-mean.toml", *fit, "-o", folder / "mean")
     shutil.copyfile(folder / "run" / "best.pt", folder / "best.pt")
     for name, options in EXPORTS.items():
+        if name == "bundle-bf16" and not cpu_has_bf16():
+            print(f"\n{name}: NOT RUN, this CPU has no bf16")
+            continue
         run("vtr-export", "--ckpt", folder / "best.pt", *options, "--eval-data", data, "-o", folder / name)
     test, queries = test_clips(data)
     paths = folder / "test-clips"

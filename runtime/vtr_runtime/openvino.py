@@ -56,11 +56,16 @@ def write_ir(onnx: Path, path: Path, precise: Collection[str] = ()) -> None:
     tree.write(path)
 
 
+def cpu_has_bf16() -> bool:
+    """Whether OpenVINO has kernels for bf16 on this CPU."""
+    return "BF16" in import_openvino().Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+
+
 def compile_graph(path: Path, precision: Precision, *, threads: int | None = None) -> Any:
     """Compile an ONNX file or IR for this CPU. BackendError when it would run in another precision than asked for."""
     openvino = import_openvino()
     core = openvino.Core()
-    hint = _hint(precision, has_bf16="BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    hint = _hint(precision, has_bf16=cpu_has_bf16())
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads

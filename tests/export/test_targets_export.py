@@ -32,7 +32,7 @@ from vtr_runtime import load
 from vtr_runtime.bundle import open_bundle
 from vtr_runtime.engines import find_engines
 from vtr_runtime.errors import BundleError
-from vtr_runtime.openvino import import_openvino
+from vtr_runtime.openvino import cpu_has_bf16
 
 ROOT = Path(__file__).parents[2]
 BACKBONE = {
@@ -42,10 +42,7 @@ BACKBONE = {
 }
 QUERY = "two people cook"
 
-needs_bf16 = pytest.mark.skipif(
-    "BF16" not in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
-    reason="this CPU has no bf16",
-)
+needs_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16")
 
 
 @pytest.fixture(scope="module")

@@ -23,16 +23,12 @@ from vtr_runtime.engines.openvino_build import build_openvino
 from vtr_runtime.engines.record import ENGINE_JSON, ENGINES, read_record
 from vtr_runtime.errors import BackendError, OutputExistsError, UsageError
 from vtr_runtime.manifest import Graphs, GraphSpec, TensorSpec
-from vtr_runtime.openvino import compile_graph, import_openvino, operators, products_by_precision
+from vtr_runtime.openvino import compile_graph, cpu_has_bf16, import_openvino, operators, products_by_precision
 
 IDS = np.array([[49406, 320, 1929, 49407], [49406, 49407, 0, 0]], np.int32)
 
 
-def has_bf16() -> bool:
-    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this CPU has no bf16")
+needs_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16")
 
 
 @pytest.fixture(scope="module")
