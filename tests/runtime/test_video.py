@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 from open_clip.transform import image_transform
 from PIL import Image
 
-from vtr_runtime import video
 from vtr_runtime.errors import MediaError, UsageError
 from vtr_runtime.manifest import FrameSpec
-from vtr_runtime.video import packet_times, pick_frames, read_frames, read_rgb, to_rgb, turn_upright
+from vtr_runtime.media.colour import SCALE_FLAGS, to_rgb, turn_upright
+from vtr_runtime.media.container import MAX_SIDE, packets
+from vtr_runtime.media.decode import decode_all, pick_frames
+from vtr_runtime.media.timeline import Timeline
+from vtr_runtime.video import packet_times, read_frames, read_rgb
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "videos"
@@ -277,8 +280,8 @@ def test_a_frame_without_a_time_takes_the_next_one_that_was_promised() -> None:
     frames = [SimpleNamespace(pts=None), SimpleNamespace(pts=20), SimpleNamespace(pts=None), SimpleNamespace(pts=None)]
     stream = SimpleNamespace(decode=lambda packet: [] if packet else frames)
     container = SimpleNamespace(demux=lambda _: iter(()))
-    timeline = video._Timeline((10, 20, 30), (Fraction(0),) * 3, None, False, ())
-    keys = [key for key, _ in video._decode(container, stream, timeline)]  # type: ignore[arg-type]
+    timeline = Timeline((10, 20, 30), (Fraction(0),) * 3, None, False, ())
+    keys = [key for key, _ in decode_all(container, stream, timeline)]  # type: ignore[arg-type]
     assert keys == [10, 20, 30]
 
 
@@ -354,7 +357,7 @@ def test_a_file_that_cannot_be_read_further_ends_there(error: Exception) -> None
         raise error
 
     container, warnings = SimpleNamespace(demux=demux), []
-    sizes = [packet.size for packet in video._packets(container, None, warnings)]  # type: ignore[arg-type]
+    sizes = [packet.size for packet in packets(container, None, warnings)]  # type: ignore[arg-type]
     assert (sizes, warnings) == ([3, 4], ["the file cannot be read to its end (broken)"])
 
 
@@ -433,7 +436,7 @@ def test_matrix_and_range(matrix: int, height: int, kr: float, kb: float, value_
 
 def test_the_flags_of_the_contract() -> None:
     # full_chroma_inp shows only where RGB becomes YUV, so no picture here would miss it.
-    assert video.SCALE_FLAGS == "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+    assert SCALE_FLAGS == "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 
 
 def test_a_format_of_full_range_needs_no_flag() -> None:
@@ -633,7 +636,7 @@ def test_a_giant_header_is_refused_before_it_costs_memory(tmp_path: Path, width:
 
 
 def test_a_giant_frame_within_a_small_video(tmp_path: Path) -> None:
-    images = [picture(10), np.zeros((1, video.MAX_SIDE + 1, 3), np.uint8)]
+    images = [picture(10), np.zeros((1, MAX_SIDE + 1, 3), np.uint8)]
     path = write_clip(tmp_path / "clip.mov", images)
     with pytest.raises(MediaError, match=re.escape(f"{path}: a frame of 16385 x 1 pixels is too large")):
         read_frames(path, SPEC)

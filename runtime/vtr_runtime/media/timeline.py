@@ -1,0 +1,110 @@
+"""The first pass over a file: its packets, none of them decoded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.video.stream import VideoStream
+
+from ..errors import MediaError
+from .access import PLAIN, Access, inspector
+from .container import open_video, packets
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A place where decoding may begin: the packet's number in the file, its timestamps and where it lies."""
+
+    number: int
+    key: int
+    dts: int | None
+    position: int | None
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The frames that a file promises. `keys` are presentation timestamps in the stream's own unit, or, in a file
+    without them, numbers in order of output; `times` are the clip times that belong to them.
+
+    `order` has the key of each packet as they lie in the file, `entries` are the packets to begin at, and `droppable`
+    has a 1 for each packet that no other picture needs; without entries a file is decoded from its beginning."""
+
+    keys: tuple[int, ...]
+    times: tuple[Fraction, ...]
+    last_duration: Fraction | None
+    by_count: bool
+    warnings: tuple[str, ...]
+    order: tuple[int, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    droppable: bytes = b""
+
+
+class _AccessTable:
+    """Gathers what each packet means; what one of them makes uncertain is forgotten at the end."""
+
+    def __init__(self, codec: object) -> None:
+        self._inspect = inspector(codec)
+        self._seen: list[Access] = []
+        self._entries: list[Entry] = []
+
+    def add(self, packet: av.Packet[VideoStream]) -> None:
+        found = self._inspect(memoryview(packet)) if self._inspect else PLAIN
+        if found.start and packet.is_keyframe and packet.pts is not None:
+            self._entries.append(Entry(len(self._seen), packet.pts, packet.dts, packet.pos))
+        self._seen.append(found)
+
+    def result(self) -> tuple[tuple[Entry, ...], bytes]:
+        """Parameters may come with the file's head, or else with every entry, and nowhere between."""
+        starts = {entry.number for entry in self._entries}
+        parameters = any(found.parameters for found in self._seen)
+        loose = any(found.parameters and number not in starts for number, found in enumerate(self._seen))
+        if loose or any(found.layered for found in self._seen):
+            return (), b""
+        entries = [entry for entry in self._entries if self._seen[entry.number].complete or not parameters]
+        twice = {key for key, count in Counter(entry.key for entry in entries).items() if count > 1}
+        kept = tuple(entry for entry in entries if entry.key not in twice)
+        return kept, bytes(found.droppable for found in self._seen)
+
+
+def list_packets(path: Path) -> Timeline:
+    """The first pass. PyAV always has FFmpeg derive missing times where decoding times allow it (AVFMT_FLAG_GENPTS)."""
+    warnings: list[str] = []
+    order: list[int | None] = []
+    listed: list[tuple[int | None, int | None]] = []
+    with open_video(path) as (container, stream):
+        table = _AccessTable(stream.codec_context)
+        for packet in packets(container, stream, warnings):
+            order.append(packet.pts)
+            table.add(packet)
+            if not packet.is_discard:
+                listed.append((packet.pts, packet.duration))
+        unit, rate = stream.time_base, stream.guessed_rate or stream.average_rate
+    if not listed:
+        raise MediaError(f"{path} holds no video frame; it is empty or breaks off at once, fetch it again")
+    timed = {pts: duration for pts, duration in listed if pts is not None}
+    if unit is None or any(pts is None for pts, _ in listed):
+        rate = rate or Fraction(25)
+        times = tuple(number / rate for number in range(len(listed)))
+        warnings.append(f"the file gives no times, its frames are counted at {float(rate):.6g} per second")
+        return Timeline(tuple(range(len(listed))), times, 1 / rate, by_count=True, warnings=tuple(warnings))
+    keys = tuple(sorted(timed))
+    last = timed[keys[-1]]
+    times = tuple((key - keys[0]) * unit for key in keys)
+    entries, droppable = table.result()
+    known = tuple(key for key in order if key is not None)
+    if len(known) < len(order):
+        entries = ()
+    return Timeline(
+        keys,
+        times,
+        last * unit if last and last > 0 else None,
+        by_count=False,
+        warnings=tuple(warnings),
+        order=known,
+        entries=entries,
+        droppable=droppable,
+    )
