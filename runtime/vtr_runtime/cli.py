@@ -13,6 +13,7 @@ import click
 
 from .console import Cli, echo_json, json_option, note, progress, table
 from .engines.options import build_options, engine_options, given_options
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from .index import Hit, Index
@@ -77,17 +78,36 @@ def _second_stage(manifest: Manifest) -> str:
 @bundle_argument
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Parquet file to write.")
+@click.option("--window", type=float, metavar="SECONDS", help="Cut videos into parts, a row each, to find moments.")
+@click.option("--stride", type=float, metavar="SECONDS", help="From one part to the next. [default: the window]")
 @backend_option
 @overwrite_option
 @json_option
-def embed(bundle: Path, paths: tuple[Path, ...], output: Path, backend: str, overwrite: bool, as_json: bool) -> int:
+def embed(
+    bundle: Path,
+    paths: tuple[Path, ...],
+    output: Path,
+    window: float | None,
+    stride: float | None,
+    backend: str,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
     """Embed the videos PATHS (files, or folders searched for videos) into a Parquet file.
 
-    A file from which no frame can be had is named and gets a row without an embedding; the others are done."""
+    A file from which no frame can be had is named and gets a row without an embedding; the others are done.
+
+    \b
+    vtr-runtime embed bundle/ VIDEOS/ -o videos.parquet
+    vtr-runtime embed bundle/ match.mp4 -o moments.parquet --window 10 --stride 5"""
     from .embeddings import write_embeddings
     from .model import Clip, load
     from .publish import check_output, staged_file
+    from .sampling import Windows
 
+    if window is None and stride is not None:
+        raise UsageError("--stride says how far the parts of --window lie apart; give --window too")
+    windows = None if window is None else Windows(window, window if stride is None else stride)
     check_output(output, overwrite=overwrite)
     model = load(bundle, backend)
     note(f"backend: {model.backend_choice}")
@@ -96,11 +116,13 @@ def embed(bundle: Path, paths: tuple[Path, ...], output: Path, backend: str, ove
     problems: list[dict[str, str]] = []
 
     def rows() -> Iterator[EmbeddedClip]:
-        with progress("embed", len(files)) as bar:
-            for item in model.embed_clips(Clip(path) for path in files):
+        with progress("embed", len(files) if windows is None else None) as bar:
+            for item in model.embed_clips((Clip(path) for path in files), windows=windows):
                 counts[item.status] += 1
                 if item.status != "ok":
-                    problems.append({"path": str(item.clip.path), "status": item.status, "message": item.message})
+                    problem = {"path": str(item.clip.path), "status": item.status, "message": item.message}
+                    if problem not in problems[-1:]:  # windows of one file say the same of it
+                        problems.append(problem)
                 bar.advance()
                 yield item
 
@@ -113,13 +135,12 @@ def embed(bundle: Path, paths: tuple[Path, ...], output: Path, backend: str, ove
     if as_json:
         echo_json({"output": str(output), **counts, "problems": problems, "skipped": [str(path) for path in skipped]})
     else:
-        table(str(output), ("videos", "embedded", "of these damaged", "not embedded"), [_summary(len(files), **counts)])
+        parts = () if windows is None else (sum(counts.values()),)
+        done = counts["ok"] + counts["warning"]
+        columns = ("videos", *(["parts"] if parts else []), "embedded", "of these damaged", "not embedded")
+        table(str(output), columns, [(len(files), *parts, done, counts["warning"], counts["error"])])
         click.echo(f"next: vtr-runtime index {bundle} {output} -o {output.with_suffix('.vtri')}")
     return 1 if counts["error"] else 0
-
-
-def _summary(files: int, *, ok: int, warning: int, error: int) -> tuple[int, int, int, int]:
-    return files, ok + warning, warning, error
 
 
 def find_videos(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -167,11 +188,21 @@ def index(bundle: Path, parquet: tuple[Path, ...], output: Path, overwrite: bool
 @click.option(
     "-k", default=10, show_default=True, type=click.IntRange(1), help="How many clips to show for a sentence."
 )
+@click.option(
+    "--moments", type=click.IntRange(1), metavar="N", help="A file once, with its N best parts (of embed --window)."
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Also draw the results into this PNG file.")
 @backend_option
 @json_option
 def search(
-    bundle: Path, index_path: Path, texts: tuple[str, ...], k: int, sheet: Path | None, backend: str, as_json: bool
+    bundle: Path,
+    index_path: Path,
+    texts: tuple[str, ...],
+    k: int,
+    moments: int | None,
+    sheet: Path | None,
+    backend: str,
+    as_json: bool,
 ) -> None:
     """Find clips in INDEX (.vtri or .parquet) by sentences."""
     from .contact_sheet import contact_sheet
@@ -179,15 +210,24 @@ def search(
     from .publish import staged_file
 
     model = load(bundle, backend)
-    found = _open_index(model, index_path).search(model.encode_texts(texts), k)
+    opened, queries = _open_index(model, index_path), model.encode_texts(texts)
+    if moments is None:
+        grouped = [[[hit] for hit in hits] for hits in opened.search(queries, k)]
+    else:
+        grouped = opened.search_files(queries, k, moments)
+    found = [[hit for file in files for hit in file] for files in grouped]
     if sheet is not None:
         with staged_file(sheet) as staged:
             contact_sheet(texts, found).save(staged, format="PNG")
     if as_json:
         echo_json([{"query": text, "hits": [_plain(hit) for hit in hits]} for text, hits in zip(texts, found)])  # noqa: B905
         return
-    for text, hits in zip(texts, found, strict=True):
-        rows = [(rank, f"{hit.score:.4f}", hit.path, _span(hit)) for rank, hit in enumerate(hits, 1)]
+    for text, files in zip(texts, grouped, strict=True):
+        rows = [
+            (rank if first else "", f"{hit.score:.4f}", hit.path if first else "", _span(hit))
+            for rank, hits in enumerate(files, 1)
+            for first, hit in zip((True, *[False] * len(hits)), hits, strict=False)
+        ]
         table(f"“{shorten(text, 100, placeholder=' …')}”", ("", "score", "clip", "seconds"), rows)
     if sheet is not None:
         note(f"pictures: {sheet}")

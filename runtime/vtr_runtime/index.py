@@ -58,6 +58,7 @@ class Index:
             self._spans: NDArray[np.float64] = self._file.get_tensor("spans")
         except (SafetensorError, KeyError, OSError) as error:
             raise DataError(f"{path} is not a .vtri index ({error}); {mend}") from error
+        self._by_path: dict[bytes, list[int]] | None = None  # made when it is first asked for
         self._check(mend)
 
     def _check(self, mend: str) -> None:
@@ -91,6 +92,34 @@ class Index:
             [self._hit(int(row), float(score)) for row, score in zip(rows, scores, strict=True)]
             for rows, scores in zip(best_rows, best_scores, strict=True)
         ]
+
+    def search_files(self, queries: NDArray[np.float32], k: int, moments: int) -> list[list[list[Hit]]]:
+        """For each query float32 [Q, D] the k files that hold the best rows, best first, each with its best rows."""
+        return [self._files_of(query, k, moments) for query in queries]
+
+    def _files_of(self, query: NDArray[np.float32], k: int, moments: int) -> list[list[Hit]]:
+        wanted, files = k * moments, dict[Path, None]()
+        while True:
+            [best] = self.search(query[None], wanted)
+            files = dict.fromkeys(hit.path for hit in best)
+            if len(files) >= k or wanted >= self.count:
+                break
+            wanted *= 4
+        found = []
+        for path in list(files)[:k]:
+            rows = self._rows_of(path)
+            scores = np.array([float(query @ self._rows[row : row + 1][0]) for row in rows], np.float32)
+            order = np.argsort(-scores, kind="stable")[:moments]
+            found.append([self._hit(rows[place], float(scores[place])) for place in order])
+        return found
+
+    def _rows_of(self, path: Path) -> list[int]:
+        if self._by_path is None:
+            self._by_path = {}
+            for row in range(self.count):
+                raw = self._paths[self._offsets[row] : self._offsets[row + 1]].tobytes()
+                self._by_path.setdefault(raw, []).append(row)
+        return self._by_path[os.fsencode(path)]
 
     def _hit(self, row: int, score: float) -> Hit:
         raw = self._paths[self._offsets[row] : self._offsets[row + 1]].tobytes()

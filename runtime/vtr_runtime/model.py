@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +18,9 @@ from .bundle import TOKENIZER, Bundle, open_bundle
 from .errors import MediaError, UsageError
 from .manifest import Manifest
 from .pixels import resize_crop
+from .sampling import Windows
 from .text import Tokenizer, validate_ids
-from .video import Frames, read_frames
+from .video import Frames, VideoFile, read_frames
 
 VIDEO_BATCH = 8
 
@@ -130,46 +130,88 @@ class Model:
         rows = [item.embedding for item in done if item.embedding is not None]
         return np.stack(rows) if rows else np.zeros((0, self.manifest.dim), np.float32)
 
-    def embed_clips(self, clips: Iterable[Clip], *, workers: int | None = None) -> Iterator[EmbeddedClip]:
+    def embed_clips(
+        self, clips: Iterable[Clip], *, windows: Windows | None = None, workers: int | None = None
+    ) -> Iterator[EmbeddedClip]:
         """Embed clips in their order. An unreadable clip is yielded with its error and the others are done.
 
-        Decoding runs ahead in `workers` threads (default: one per core) in a bounded queue."""
+        With `windows` each clip becomes a clip per window, in order of time; `start` and `end` of the given ones must
+        then be None. Decoding runs ahead in `workers` threads (default: one per core) in a bounded queue: memory does
+        not grow with the number or the length of the clips."""
         with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="decode") as pool:
-            waiting = iter(clips)
-            queue: deque[tuple[Clip, Future[Frames]]] = deque()
+            jobs = self._jobs(clips, windows, pool)
+            queue: deque[_Job] = deque()
+            ready: deque[tuple[Clip, Frames | MediaError]] = deque()
             try:
                 while True:
-                    for clip in islice(waiting, 2 * VIDEO_BATCH - len(queue)):
-                        queue.append((clip, pool.submit(self._read, clip)))
-                    if not queue:
+                    while sum(len(job.clips) for job in queue) + len(ready) < 2 * VIDEO_BATCH:
+                        job = next(jobs, None)
+                        if job is None:
+                            break
+                        queue.append(job)
+                    while queue and len(ready) < VIDEO_BATCH:
+                        job = queue.popleft()
+                        ready.extend(zip(job.clips, job.frames.result(), strict=True))
+                    if not ready:
                         return
-                    yield from self._embed_batch([queue.popleft() for _ in range(min(VIDEO_BATCH, len(queue)))])
+                    yield from self._embed_batch([ready.popleft() for _ in range(min(VIDEO_BATCH, len(ready)))])
             finally:
-                for _, future in queue:
-                    future.cancel()
+                for job in queue:
+                    job.frames.cancel()
 
-    def _read(self, clip: Clip) -> Frames:
-        return read_frames(clip.path, self.manifest.frames, start=clip.start, end=clip.end)
+    def _jobs(self, clips: Iterable[Clip], windows: Windows | None, pool: ThreadPoolExecutor) -> Iterator[_Job]:
+        """What the decoding threads are given: a clip, or a few windows of one that lie together."""
+        for clip in clips:
+            if windows is None:
+                yield _Job([clip], pool.submit(self._read, clip))
+                continue
+            if (clip.start, clip.end) != (None, None):
+                raise UsageError(f"{clip.path} is cut already; give either its start and end or windows")
+            opened = _open(clip.path)
+            if isinstance(opened, MediaError):
+                failed = Future[list[Frames | MediaError]]()
+                failed.set_result([opened])
+                yield _Job([clip], failed)
+                continue
+            parts = [Clip(clip.path, *cut) for cut in windows.cuts(opened.length)]
+            for span in _spans(len(parts), VIDEO_BATCH):
+                yield _Job(parts[span], pool.submit(self._read_parts, opened, parts[span]))
 
-    def _embed_batch(self, batch: list[tuple[Clip, Future[Frames]]]) -> Iterator[EmbeddedClip]:
-        read: list[tuple[Clip, Frames | str]] = []
-        for clip, future in batch:
-            try:
-                read.append((clip, future.result()))
-            except MediaError as error:
-                read.append((clip, str(error)))
-        good = [frames for _, frames in read if isinstance(frames, Frames)]
+    def _read(self, clip: Clip) -> list[Frames | MediaError]:
+        opened = _open(clip.path)
+        return [opened] if isinstance(opened, MediaError) else self._read_parts(opened, [clip])
+
+    def _read_parts(self, file: VideoFile, parts: Sequence[Clip]) -> list[Frames | MediaError]:
+        return file.read_cuts(self.manifest.frames, [(part.start, part.end) for part in parts])
+
+    def _embed_batch(self, batch: Sequence[tuple[Clip, Frames | MediaError]]) -> Iterator[EmbeddedClip]:
+        good = [frames for _, frames in batch if isinstance(frames, Frames)]
         rows: Iterator[NDArray[np.float32]] = iter(())
         if good:
             pixels, mask = np.stack([frames.pixels for frames in good]), np.stack([frames.mask for frames in good])
             rows = iter(self.encode_pixels(pixels, mask))
-        for clip, frames in read:
-            if isinstance(frames, str):
-                yield EmbeddedClip(clip, "error", frames)
+        for clip, frames in batch:
+            if isinstance(frames, MediaError):
+                yield EmbeddedClip(clip, "error", str(frames))
             else:
                 status: Literal["ok", "warning"] = "warning" if frames.warnings else "ok"
                 times = frames.times[frames.mask]
                 yield EmbeddedClip(clip, status, "; ".join(frames.warnings), next(rows), times)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Clips of one file, and their frames or errors as a decoding thread will have them."""
+
+    clips: list[Clip]
+    frames: Future[list[Frames | MediaError]]
+
+
+def _open(path: Path) -> VideoFile | MediaError:
+    try:
+        return VideoFile(path)
+    except MediaError as error:
+        return error
 
 
 def load(bundle: str | Path, backend: str = "auto", *, threads: int | None = None) -> Model:

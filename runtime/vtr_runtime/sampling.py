@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -38,8 +38,43 @@ def check_cut(start: float | None, end: float | None) -> None:
         raise UsageError(f"end is {end} and start is {start or 0}; end must lie after start")
 
 
+class ClipTimes:
+    """The times of a clip's frames, in order and each once, ready for any number of cuts."""
+
+    def __init__(self, packet_times: Iterable[Fraction], duration_of_last: Fraction | None) -> None:
+        self._times = sorted(set(packet_times))
+        self._seconds = [float(time) for time in self._times]
+        self._duration_of_last = duration_of_last
+
+    @property
+    def end(self) -> Fraction:
+        """When the last frame stops being shown."""
+        return self._end_of(range(len(self._times)))
+
+    def spread(self, count: int, start: float | None = None, end: float | None = None) -> SamplePlan:
+        """See `uniform_times`."""
+        if count < 1:
+            raise UsageError(f"count is {count}; a clip needs at least 1 frame")
+        check_cut(start, end)
+        first = 0 if start is None else bisect_left(self._seconds, start)
+        kept: Sequence[int] = range(first, len(self._seconds) if end is None else bisect_left(self._seconds, end))
+        if len(kept) > count:
+            t0, t1 = self._times[kept[0]], self._end_of(kept)
+            middles = (t0 + (t1 - t0) * Fraction(2 * part + 1, 2 * count) for part in range(count))
+            kept = [bisect_right(self._times, middle) - 1 for middle in middles]
+        return SamplePlan(tuple(kept), tuple(self._times[index] for index in kept))
+
+    def _end_of(self, kept: Sequence[int]) -> Fraction:
+        """When the last kept frame stops being shown: when the clip's next one begins, else after its duration."""
+        last, times = kept[-1], self._times
+        if last + 1 < len(times):
+            return times[last + 1]
+        between = [b - a for a, b in pairwise(times[index] for index in kept)]
+        return times[last] + (self._duration_of_last or (median(between) if between else Fraction(0)))
+
+
 def uniform_times(
-    packet_times: Sequence[Fraction],
+    packet_times: Iterable[Fraction],
     duration_of_last: Fraction | None,
     count: int,
     start: float | None = None,
@@ -58,25 +93,30 @@ def uniform_times(
     Raises:
         UsageError: `count` below 1, or a bad `start` or `end` (see `check_cut`).
     """
-    if count < 1:
-        raise UsageError(f"count is {count}; a clip needs at least 1 frame")
-    check_cut(start, end)
-    times = sorted(set(packet_times))
-    kept = [index for index, time in enumerate(times) if _within(time, start, end)]
-    if len(kept) > count:
-        t0, t1 = times[kept[0]], _end_of(times, kept, duration_of_last)
-        middles = (t0 + (t1 - t0) * Fraction(2 * part + 1, 2 * count) for part in range(count))
-        kept = [bisect_right(times, middle) - 1 for middle in middles]
-    return SamplePlan(tuple(kept), tuple(times[index] for index in kept))
+    return ClipTimes(packet_times, duration_of_last).spread(count, start, end)
 
 
-def _within(time: Fraction, start: float | None, end: float | None) -> bool:
-    return (start is None or float(time) >= start) and (end is None or float(time) < end)
+@dataclass(frozen=True)
+class Windows:
+    """Cut a long clip into parts of `window` seconds, one every `stride` seconds.
 
+    Raises:
+        UsageError: not above 0, or a stride above the window, which would leave parts of the clip unseen."""
 
-def _end_of(times: Sequence[Fraction], kept: Sequence[int], duration_of_last: Fraction | None) -> Fraction:
-    """When the last kept frame stops being shown: when the clip's next one begins, else after its duration."""
-    last = kept[-1]
-    if last + 1 < len(times):
-        return times[last + 1]
-    return times[last] + (duration_of_last or median(b - a for a, b in pairwise(times[index] for index in kept)))
+    window: float
+    stride: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("window", self.window), ("stride", self.stride)):
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"{name} is {value}; give seconds above 0")
+        if self.stride > self.window:
+            raise UsageError(
+                f"stride is {self.stride} and window {self.window}; a stride above the window leaves parts unseen"
+            )
+
+    def cuts(self, length: float) -> list[tuple[float, float | None]]:
+        """Start and end in seconds: from 0 every stride, up to the first one that reaches the clip's end, which the
+        last one is cut at (None, the clip's own end, where its length is not known)."""
+        count = max(1, math.ceil((length - self.window) / self.stride - 1e-9) + 1)
+        return [(i * self.stride, min(i * self.stride + self.window, length) or None) for i in range(count)]

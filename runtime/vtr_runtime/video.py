@@ -9,9 +9,11 @@ Times are *clip times*: seconds from the clip's first frame, whatever number the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from .media.container import open_video
 from .media.decode import decode_all, decode_selected, pick_frames, select
 from .media.timeline import Timeline, list_packets
 from .pixels import resize_crop
-from .sampling import check_cut, uniform_times
+from .sampling import ClipTimes, SamplePlan, check_cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,20 +63,16 @@ def read_frames(
         UsageError: a bad `start` or `end`.
         MediaError: no frame can be had; the sentence names the path.
     """
-    clip = _read(Path(path), spec, start, end, lambda rgb: resize_crop(rgb, spec.size))
-    seen = len(clip.images)
-    pixels = np.zeros((spec.count, spec.size, spec.size, 3), np.uint8)
-    pixels[:seen] = clip.images
-    times = np.full(spec.count, np.nan)
-    times[:seen] = clip.times
-    return Frames(pixels, np.arange(spec.count) < seen, times, clip.warnings)
+    check_cut(start, end)
+    return VideoFile(path).read(spec, start, end)
 
 
 def read_rgb(
     path: str | os.PathLike[str], spec: FrameSpec, *, start: float | None = None, end: float | None = None
 ) -> RgbFrames:
     """The frames of `read_frames` before the resize. Same arguments, same errors."""
-    return _read(Path(path), spec, start, end, lambda rgb: rgb)
+    check_cut(start, end)
+    return VideoFile(path).read_rgb(spec, start, end)
 
 
 def packet_times(path: str | os.PathLike[str]) -> tuple[Fraction, ...]:
@@ -93,40 +91,103 @@ class _Picture:
     turned_well: bool
 
 
-def _read(
-    path: Path, spec: FrameSpec, start: float | None, end: float | None, resize: Callable[[Rgb], Rgb]
-) -> RgbFrames:
-    check_cut(start, end)
-    timeline = list_packets(path)
-    plan = uniform_times(timeline.times, timeline.last_duration, spec.count, start, end)
-    if not plan.indices:
-        length = float(timeline.times[-1] + (timeline.last_duration or 0))
-        raise MediaError(
-            f"{path} has no frame from {start or 0} s to {'its end' if end is None else f'{end} s'}; "
-            f"it is {length:.3f} s long, choose start and end within that"
-        )
-    convert = RgbConverter()
+class VideoFile:
+    """A file whose packets are listed: any number of its parts can be read without listing them again."""
 
-    def finish(frame: VideoFrame) -> _Picture:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """MediaError for what is no video."""
+        self.path = Path(path)
+        self._timeline = list_packets(self.path)
+        self._times = ClipTimes(self._timeline.times, self._timeline.last_duration)
+
+    @property
+    def length(self) -> float:
+        """In seconds, from the first frame until the last one stops being shown."""
+        return float(self._times.end)
+
+    def read(self, spec: FrameSpec, start: float | None = None, end: float | None = None) -> Frames:
+        """See `read_frames`."""
+        [found] = self.read_cuts(spec, [(start, end)])
+        if isinstance(found, MediaError):
+            raise found
+        return found
+
+    def read_cuts(
+        self, spec: FrameSpec, cuts: Sequence[tuple[float | None, float | None]]
+    ) -> list[Frames | MediaError]:
+        """Each part [start, end) as `read` gives it alone, or its error; decoded together, so parts that lie together
+        or overlap cost little more than one. Holds all their frames: give few at a time. UsageError for a bad cut."""
+        resize = partial(resize_crop, size=spec.size)
+        return [_pad(part, spec) for part in self._read_parts(spec.count, cuts, resize)]
+
+    def read_rgb(self, spec: FrameSpec, start: float | None = None, end: float | None = None) -> RgbFrames:
+        """See `read_rgb`."""
+        [found] = self._read_parts(spec.count, [(start, end)], lambda rgb: rgb)
+        if isinstance(found, MediaError):
+            raise found
+        return found
+
+    def _read_parts(
+        self, count: int, cuts: Sequence[tuple[float | None, float | None]], resize: Callable[[Rgb], Rgb]
+    ) -> list[RgbFrames | MediaError]:
+        plans = [self._times.spread(count, start, end) for start, end in cuts]
+        keys = self._timeline.keys
+        wanted = sorted({keys[index] for plan in plans for index in plan.indices})
         try:
-            image, turned_well = convert(frame), True
-            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-            if matrix is not None:
-                image, turned_well = turn_upright(image, np.frombuffer(bytes(matrix), np.int32).tolist())
-            return _Picture(resize(image), frame.is_corrupt, turned_well)
+            found = _decode(self.path, self._timeline, wanted, self._finish(resize)) if wanted else []
         except MediaError as error:
-            raise MediaError(f"{path}: {error}") from error
+            if len(cuts) == 1:
+                return [error]
+            return [part for cut in cuts for part in self._read_parts(count, [cut], resize)]
+        pictures = dict(zip(wanted, found, strict=False))  # nothing is found where nothing can be decoded
+        return [self._part(plan, cut, pictures) for plan, cut in zip(plans, cuts, strict=True)]
 
-    wanted = sorted({timeline.keys[index] for index in plan.indices})
-    found = _decode(path, timeline, wanted, finish)
-    if not found:
-        raise MediaError(f"no frame of {path} can be decoded; check the file with a player or encode it again")
-    pictures = {key: picture for key, (_, picture) in zip(wanted, found, strict=True)}
-    return RgbFrames(
-        images=tuple(pictures[timeline.keys[index]].image for index in plan.indices),
-        times=np.array([float(time) for time in plan.times]),
-        warnings=(*timeline.warnings, *_judge(timeline, wanted, found)),
-    )
+    def _part(
+        self, plan: SamplePlan, cut: tuple[float | None, float | None], pictures: Mapping[int, tuple[int, _Picture]]
+    ) -> RgbFrames | MediaError:
+        start, end = cut
+        if not plan.indices:
+            return MediaError(
+                f"{self.path} has no frame from {start or 0} s to {'its end' if end is None else f'{end} s'}; "
+                f"it is {self.length:.3f} s long, choose start and end within that"
+            )
+        if not pictures:
+            return MediaError(
+                f"no frame of {self.path} can be decoded; check the file with a player or encode it again"
+            )
+        chosen = [self._timeline.keys[index] for index in plan.indices]
+        used = {key: pictures[key] for key in sorted(set(chosen))}
+        return RgbFrames(
+            images=tuple(pictures[key][1].image for key in chosen),
+            times=np.array([float(time) for time in plan.times]),
+            warnings=(*self._timeline.warnings, *_judge(self._timeline, used)),
+        )
+
+    def _finish(self, resize: Callable[[Rgb], Rgb]) -> Callable[[VideoFrame], _Picture]:
+        convert = RgbConverter()
+
+        def finish(frame: VideoFrame) -> _Picture:
+            try:
+                image, turned_well = convert(frame), True
+                matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+                if matrix is not None:
+                    image, turned_well = turn_upright(image, np.frombuffer(bytes(matrix), np.int32).tolist())
+                return _Picture(resize(image), frame.is_corrupt, turned_well)
+            except MediaError as error:
+                raise MediaError(f"{self.path}: {error}") from error
+
+        return finish
+
+
+def _pad(part: RgbFrames | MediaError, spec: FrameSpec) -> Frames | MediaError:
+    if isinstance(part, MediaError):
+        return part
+    seen = len(part.images)
+    pixels = np.zeros((spec.count, spec.size, spec.size, 3), np.uint8)
+    pixels[:seen] = part.images
+    times = np.full(spec.count, np.nan)
+    times[:seen] = part.times
+    return Frames(pixels, np.arange(spec.count) < seen, times, part.warnings)
 
 
 def _decode(
@@ -143,15 +204,14 @@ def _decode(
         return pick_frames(decode_all(container, stream, timeline), wanted, finish)
 
 
-def _judge(timeline: Timeline, wanted: Sequence[int], found: Sequence[tuple[int, _Picture]]) -> Iterator[str]:
-    """What is to be said about the frames that were found for the wanted ones."""
-    time_of = dict(zip(timeline.keys, timeline.times, strict=True))
-    for key, (used, picture) in zip(wanted, found, strict=True):
-        time = f"the frame at {float(time_of[key]):.3f} s"
-        if used != key:
-            other = f"the {'nearest earlier' if used < key else 'first later'} one"
+def _judge(timeline: Timeline, used: Mapping[int, tuple[int, _Picture]]) -> Iterator[str]:
+    """What is to be said about the frames that were found, by the key that was wanted."""
+    for key, (found, picture) in used.items():
+        time = f"the frame at {float(timeline.times[bisect_left(timeline.keys, key)]):.3f} s"
+        if found != key:
+            other = f"the {'nearest earlier' if found < key else 'first later'} one"
             yield f"{time} cannot be decoded, {other} stands in for it"
         elif picture.damaged:
             yield f"{time} is damaged, the decoder filled in what is missing"
-    if not all(picture.turned_well for _, picture in found):
+    if not all(picture.turned_well for _, picture in used.values()):
         yield "the rotation that the file asks for is no multiple of 90 degrees, it was rounded or left out"
