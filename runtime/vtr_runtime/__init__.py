@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import VtrError
     from .model import Clip, EmbeddedClip, Model, load
+    from .sampling import Windows
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "EmbeddedClip", "Model", "VtrError", "load"]
+__all__ = ["Clip", "EmbeddedClip", "Model", "VtrError", "Windows", "load"]
 
 # Resolved on first use, so that `--help` and the trainer do not pay for an inference engine.
-_HOME = {"VtrError": ".errors", "Clip": ".model", "EmbeddedClip": ".model", "Model": ".model", "load": ".model"}
+_HOME = {name: ".model" for name in ("Clip", "EmbeddedClip", "Model", "load")}
+_HOME |= {"VtrError": ".errors", "Windows": ".sampling"}
 
 
 def __getattr__(name: str) -> Any:
