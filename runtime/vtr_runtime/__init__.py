@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 __all__ = ["Clip", "EmbeddedClip", "Model", "VtrError", "Windows", "load"]
 
 # Resolved on first use, so that `--help` and the trainer do not pay for an inference engine.
-_HOME = {name: ".model" for name in ("Clip", "EmbeddedClip", "Model", "load")}
+_HOME = dict.fromkeys(("Clip", "EmbeddedClip", "Model", "load"), ".model")
 _HOME |= {"VtrError": ".errors", "Windows": ".sampling"}
 
 
