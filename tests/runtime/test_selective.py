@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -20,7 +21,7 @@ from vtr_runtime.media import decode
 from vtr_runtime.media.access import Access, inspector, units
 from vtr_runtime.media.container import open_video
 from vtr_runtime.media.decode import decode_all, decode_selected, pick_frames, select
-from vtr_runtime.media.timeline import Timeline, list_packets
+from vtr_runtime.media.timeline import Timeline, _AccessTable, list_packets
 from vtr_runtime.sampling import uniform_times
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +94,8 @@ def test_a_long_clip_of_another_codec() -> None:
 
 # Streams made here
 
+LENGTH = 90
+
 
 def moving(count: int, width: int = 96, height: int = 64) -> list[Planes]:
     """Noise that moves, so that pictures predict each other and no two are alike."""
@@ -100,7 +103,7 @@ def moving(count: int, width: int = 96, height: int = 64) -> list[Planes]:
     return [np.ascontiguousarray(still[:, 3 * n : 3 * n + width]) for n in range(count)]
 
 
-def encode(path: Path, codec: str, options: dict[str, str], *, count: int = 90, pixels: str = "yuv420p") -> Path:
+def encode(path: Path, codec: str, options: dict[str, str], *, count: int = LENGTH, pixels: str = "yuv420p") -> Path:
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=30, options=options)
         stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
@@ -185,16 +188,15 @@ def test_damage_gives_what_the_whole_gives_or_nothing(kind: str, tmp_path: Path)
 # Long files: jumps
 
 
-def lengthen(source: Path, target: Path, times: int) -> Path:
-    """The same coded pictures again and again, at later times."""
+def lengthen(sources: Sequence[Path], target: Path) -> Path:
+    """The coded pictures of files behind each other, at later and later times."""
     with av.open(str(target), "w") as out:
-        stream = None
-        for turn in range(times):
+        stream: Any = None
+        for turn, source in enumerate(sources):
             with av.open(str(source)) as container:
-                video = container.streams.video[0]
-                if stream is None:
-                    stream = out.add_stream_from_template(video)
-                length = round(video.frames * Fraction(1, 30) / video.time_base)
+                video: Any = container.streams.video[0]
+                stream = stream or out.add_stream_from_template(video)
+                length = round(Fraction(LENGTH + 5, 30) / video.time_base)  # with a gap: their first times differ
                 for packet in container.demux(video):
                     if packet.dts is None:
                         continue
@@ -205,11 +207,53 @@ def lengthen(source: Path, target: Path, times: int) -> Path:
     return target
 
 
+def test_parameters_that_change_on_the_way_come_with_their_entries(tmp_path: Path) -> None:
+    """Two encodings in one stream, each entry with parameters of its own."""
+    kinds = ("cabac=1:ref=4:bframes=2:8x8dct=1", "cabac=0:ref=1:bframes=1:8x8dct=0:weightp=0")
+    sources = [
+        encode(tmp_path / f"{n}.ts", "libx264", {"g": "12", "x264-params": kind}) for n, kind in enumerate(kinds)
+    ]
+    path = lengthen([*sources, *sources], tmp_path / "both.ts")
+    timeline, chosen = list_packets(path), random.Random(2)
+    assert len(timeline.entries) >= 4 * LENGTH // 12
+    wanted = [sorted(chosen.sample(timeline.keys, 3)) for _ in range(20)]
+    assert sum([compare(path, keys, timeline) for keys in wanted]) > 15
+
+
+def test_parameters_that_come_beside_a_packet_are_no_entry() -> None:
+    """Files of several sample descriptions: FFmpeg hands a decoder the new one with the first packet of its kind."""
+    for beside in (False, True):
+        table = _AccessTable(SimpleNamespace(name="vp8", pix_fmt="yuv420p", extradata=None))
+        for number in range(3):
+            table.add(FakePacket(b"\x10", number, beside and number == 1))  # type: ignore[arg-type]
+        entries, _ = table.result()
+        assert [entry.number for entry in entries] == ([] if beside else [0, 1, 2])
+
+
+class FakePacket(bytes):
+    """A key picture of VP8."""
+
+    is_keyframe, pos = True, None
+
+    def __new__(cls, data: bytes, number: int, beside: bool) -> FakePacket:
+        made = super().__new__(cls, data)
+        made.pts = made.dts = number
+        made.beside = beside
+        return made
+
+    pts: int
+    dts: int
+    beside: bool
+
+    def has_sidedata(self, kind: str) -> bool:
+        return self.beside and kind == "new_extradata"
+
+
 @pytest.fixture(scope="module")
 def long_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("long")
     _, codec, options = HARD["closed groups"]
-    return lengthen(encode(folder / "a.mp4", codec, options), folder / "long.mp4", 40)
+    return lengthen([encode(folder / "a.mp4", codec, options)] * 40, folder / "long.mp4")
 
 
 @pytest.fixture

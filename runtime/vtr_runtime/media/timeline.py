@@ -11,7 +11,7 @@ import av
 from av.video.stream import VideoStream
 
 from ..errors import MediaError
-from .access import PLAIN, Access, inspector
+from .access import PLAIN, inspector
 from .container import open_video, packets
 
 
@@ -48,26 +48,31 @@ class _AccessTable:
 
     def __init__(self, codec: object) -> None:
         self._inspect = inspector(codec)
-        self._seen: list[Access] = []
+        self._droppable = bytearray()
         self._entries: list[Entry] = []
+        self._complete: set[int] = set()
+        self._parameters = False
+        self._uncertain = False
 
     def add(self, packet: av.Packet[VideoStream]) -> None:
         found = self._inspect(memoryview(packet)) if self._inspect else PLAIN
-        if found.start and packet.is_keyframe and packet.pts is not None:
-            self._entries.append(Entry(len(self._seen), packet.pts, packet.dts, packet.pos))
-        self._seen.append(found)
+        number = len(self._droppable)
+        entry = found.start and packet.is_keyframe and packet.pts is not None
+        if entry and packet.pts is not None:
+            self._entries.append(Entry(number, packet.pts, packet.dts, packet.pos))
+        # Parameters may come with the file's head, or else with every entry, and nowhere between.
+        self._parameters |= found.parameters
+        self._complete |= {number} if found.complete else set()
+        loose = found.parameters and not entry
+        self._uncertain |= loose or found.layered or packet.has_sidedata("new_extradata")
+        self._droppable.append(found.droppable)
 
     def result(self) -> tuple[tuple[Entry, ...], bytes]:
-        """Parameters may come with the file's head, or else with every entry, and nowhere between."""
-        starts = {entry.number for entry in self._entries}
-        parameters = any(found.parameters for found in self._seen)
-        loose = any(found.parameters and number not in starts for number, found in enumerate(self._seen))
-        if loose or any(found.layered for found in self._seen):
+        if self._uncertain:
             return (), b""
-        entries = [entry for entry in self._entries if self._seen[entry.number].complete or not parameters]
+        entries = [entry for entry in self._entries if entry.number in self._complete or not self._parameters]
         twice = {key for key, count in Counter(entry.key for entry in entries).items() if count > 1}
-        kept = tuple(entry for entry in entries if entry.key not in twice)
-        return kept, bytes(found.droppable for found in self._seen)
+        return tuple(entry for entry in entries if entry.key not in twice), bytes(self._droppable)
 
 
 def list_packets(path: Path) -> Timeline:
