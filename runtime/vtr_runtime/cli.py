@@ -224,9 +224,9 @@ def search(
         return
     for text, files in zip(texts, grouped, strict=True):
         rows = [
-            (rank if first else "", f"{hit.score:.4f}", hit.path if first else "", _span(hit))
+            (rank if place == 0 else "", f"{hit.score:.4f}", hit.path if place == 0 else "", _span(hit))
             for rank, hits in enumerate(files, 1)
-            for first, hit in zip((True, *[False] * len(hits)), hits, strict=False)
+            for place, hit in enumerate(hits)
         ]
         table(f"“{shorten(text, 100, placeholder=' …')}”", ("", "score", "clip", "seconds"), rows)
     if sheet is not None:

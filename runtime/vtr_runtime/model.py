@@ -136,8 +136,8 @@ class Model:
         """Embed clips in their order. An unreadable clip is yielded with its error and the others are done.
 
         With `windows` each clip becomes a clip per window, in order of time; `start` and `end` of the given ones must
-        then be None. Decoding runs ahead in `workers` threads (default: one per core) in a bounded queue: memory does
-        not grow with the number or the length of the clips."""
+        then be None. Decoding runs ahead in `workers` threads (default: one per core) in a bounded queue: no more
+        frames are held for many or long clips than for a few."""
         with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="decode") as pool:
             jobs = self._jobs(clips, windows, pool)
             queue: deque[_Job] = deque()
