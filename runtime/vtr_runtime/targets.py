@@ -63,7 +63,7 @@ class Target:
                 raise UsageError(f"--{option.replace('_', '-')} is not for target {self.name}: {self.refused[option]}")
 
 
-_EVERY_BATCH = "its graphs take every batch; there is nothing to tune"
+_EVERY_BATCH = "its graphs take every batch on every device; there is nothing to tune"
 _NO_ENGINE = "it is no TensorRT engine"
 _PORTABLE = Opset(20, "ONNX Runtime from 1.18 on reads it, it has Gelu as one operator, and 23 is no faster there")
 
