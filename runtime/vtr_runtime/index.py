@@ -95,16 +95,15 @@ class Index:
 
     def search_files(self, queries: NDArray[np.float32], k: int, moments: int) -> list[list[list[Hit]]]:
         """For each query float32 [Q, D] the k files that hold the best rows, best first, each with its best rows."""
-        return [self._files_of(query, k, moments) for query in queries]
+        best = self.search(queries, k * moments)
+        return [self._files_of(query, hits, k, moments) for query, hits in zip(queries, best, strict=True)]
 
-    def _files_of(self, query: NDArray[np.float32], k: int, moments: int) -> list[list[Hit]]:
-        wanted, files = k * moments, dict[Path, None]()
-        while True:
-            [best] = self.search(query[None], wanted)
+    def _files_of(self, query: NDArray[np.float32], best: list[Hit], k: int, moments: int) -> list[list[Hit]]:
+        """`best` are the query's best rows; where they lie in too few files, more are asked for."""
+        files = dict.fromkeys(hit.path for hit in best)
+        while len(files) < k and len(best) < self.count:
+            [best] = self.search(query[None], 4 * len(best))
             files = dict.fromkeys(hit.path for hit in best)
-            if len(files) >= k or wanted >= self.count:
-                break
-            wanted *= 4
         found = []
         for path in list(files)[:k]:
             rows = self._rows_of(path)

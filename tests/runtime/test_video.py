@@ -23,7 +23,7 @@ from PIL import Image
 
 from vtr_runtime.errors import MediaError, UsageError
 from vtr_runtime.manifest import FrameSpec
-from vtr_runtime.media.colour import SCALE_FLAGS, to_rgb, turn_upright
+from vtr_runtime.media.colour import SCALE_FLAGS, RgbConverter, turn_upright
 from vtr_runtime.media.container import MAX_SIDE, packets
 from vtr_runtime.media.decode import decode_all, pick_frames
 from vtr_runtime.media.timeline import Timeline
@@ -57,6 +57,11 @@ UNDECODABLE = {
     "media3_invalid-bitstream.webm": "no frame of .* can be decoded",
     "media3_sample_audio_only.mp4": "has no video stream",
 }
+
+
+def to_rgb(frame: av.VideoFrame) -> Rgb:
+    """Each frame by a converter of its own; a file's frames share one."""
+    return RgbConverter()(frame)
 
 
 def shown_frames(path: Path) -> dict[int, av.VideoFrame]:

@@ -64,11 +64,6 @@ class RgbConverter:
         return _over_black(image) if image.shape[-1] == 4 else image
 
 
-def to_rgb(frame: VideoFrame) -> Rgb:
-    """Convert a single frame; see `RgbConverter`."""
-    return RgbConverter()(frame)
-
-
 def _scaler(frame: VideoFrame) -> Graph:
     pixel_format = frame.format
     options = f"flags={SCALE_FLAGS}"

@@ -29,6 +29,8 @@ LEAST_SAVING = 0.05
 SEEK_BYTES = 1 << 20
 # Demuxers that land where they are told, and give the same packets as when they read through.
 SEEKABLE = frozenset({"mov", "mp4", "matroska", "webm"})
+# Stands for the number of a packet where a stretch ends.
+END = -1
 
 
 def pick_frames(
@@ -93,9 +95,6 @@ def decode_all(container: InputContainer, stream: VideoStream, timeline: Timelin
             number += 1
 
 
-END = -1
-
-
 @dataclass(frozen=True)
 class Stretch:
     """Packets `entry.number` to `last` of a file, decoded in one go."""
@@ -120,9 +119,7 @@ def select(timeline: Timeline, wanted: Sequence[int]) -> Selection | None:
     shown before it, may be predicted from what lies before the entry."""
     if not timeline.entries or timeline.by_count:
         return None
-    place: dict[int, int] = {}
-    for number, key in enumerate(timeline.order):
-        place.setdefault(key, number)
+    place = timeline.places
     if len(place) < len(timeline.order):
         return None  # two packets of one time: which of them is meant, only the whole decides
     # Neighbours of a wanted packet stay: two fields of one picture may come in two packets.
@@ -130,8 +127,8 @@ def select(timeline: Timeline, wanted: Sequence[int]) -> Selection | None:
     entry_numbers = [entry.number for entry in timeline.entries]
     found: list[Stretch] = []
     for number, key in sorted((place[key], key) for key in wanted):
-        before = timeline.entries[: bisect_right(entry_numbers, number)]
-        entry = next((entry for entry in reversed(before) if entry.key <= key), None)
+        before = range(bisect_right(entry_numbers, number) - 1, -1, -1)
+        entry = next((timeline.entries[at] for at in before if timeline.entries[at].key <= key), None)
         if entry is None:
             return None
         last = min(number + 1, len(timeline.order) - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import av
@@ -42,6 +43,14 @@ class Timeline:
     entries: tuple[Entry, ...] = ()
     droppable: bytes = b""
 
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """The number of the first packet of each key."""
+        found: dict[int, int] = {}
+        for number, key in enumerate(self.order):
+            found.setdefault(key, number)
+        return found
+
 
 class _AccessTable:
     """Gathers what each packet means; what one of them makes uncertain is forgotten at the end."""
@@ -57,13 +66,14 @@ class _AccessTable:
     def add(self, packet: av.Packet[VideoStream]) -> None:
         found = self._inspect(memoryview(packet)) if self._inspect else PLAIN
         number = len(self._droppable)
-        entry = found.start and packet.is_keyframe and packet.pts is not None
-        if entry and packet.pts is not None:
-            self._entries.append(Entry(number, packet.pts, packet.dts, packet.pos))
+        key = packet.pts if found.start and packet.is_keyframe else None
+        if key is not None:
+            self._entries.append(Entry(number, key, packet.dts, packet.pos))
+            if found.complete:
+                self._complete.add(number)
         # Parameters may come with the file's head, or else with every entry, and nowhere between.
         self._parameters |= found.parameters
-        self._complete |= {number} if found.complete else set()
-        loose = found.parameters and not entry
+        loose = found.parameters and key is None
         self._uncertain |= loose or found.layered or packet.has_sidedata("new_extradata")
         self._droppable.append(found.droppable)
 
