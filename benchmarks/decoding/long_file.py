@@ -24,7 +24,7 @@ from vtr_runtime.manifest import FrameSpec
 from vtr_runtime.media.container import open_video
 from vtr_runtime.media.decode import decode_all, decode_selected, pick_frames, select
 from vtr_runtime.media.timeline import list_packets
-from vtr_runtime.sampling import uniform_times
+from vtr_runtime.sampling import ClipTimes
 
 RATE, WIDTH, HEIGHT = 30, 1920, 1080
 SPEC = FrameSpec(count=12, size=224)
@@ -43,7 +43,7 @@ def main(output: Path, minutes: int) -> None:
         encode(minute)
         repeat(minute, hour, minutes)
     listing, timeline = timed(lambda: list_packets(hour))
-    plan = uniform_times(timeline.times, timeline.last_duration, SPEC.count, None, None)
+    plan = ClipTimes(timeline.times, timeline.last_duration).spread(SPEC.count)
     wanted = sorted({timeline.keys[index] for index in plan.indices})
     selection = select(timeline, wanted)
     assert selection is not None

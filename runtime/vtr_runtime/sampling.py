@@ -39,7 +39,13 @@ def check_cut(start: float | None, end: float | None) -> None:
 
 
 class ClipTimes:
-    """The times of a clip's frames, in order and each once, ready for any number of cuts."""
+    """The times of a clip's frames, in order and each once, ready for any number of cuts.
+
+    Args:
+        packet_times: presentation times in seconds, in any order. Equal times are one frame.
+        duration_of_last: seconds that the frame with the largest time is shown; None or 0 when the file does not say,
+            then the median difference between neighbours stands for it.
+    """
 
     def __init__(self, packet_times: Iterable[Fraction], duration_of_last: Fraction | None) -> None:
         self._times = sorted(set(packet_times))
@@ -52,7 +58,17 @@ class ClipTimes:
         return self._end_of(range(len(self._times)))
 
     def spread(self, count: int, start: float | None = None, end: float | None = None) -> SamplePlan:
-        """See `uniform_times`."""
+        """Spread `count` frames evenly: the middles of `count` equal parts of [t0, t1), each with the frame shown then.
+
+        Args:
+            count: T. A clip of at most T frames gives each of them once.
+            start, end: keep frames with start <= time < end, before all else; t0 and t1 are then of what is kept. A
+                time is compared as the float64 nearest to it, so 0.1 means 1/10 and a time that was reported can be
+                given back.
+
+        Raises:
+            UsageError: `count` below 1, or a bad `start` or `end` (see `check_cut`).
+        """
         if count < 1:
             raise UsageError(f"count is {count}; a clip needs at least 1 frame")
         check_cut(start, end)
@@ -71,29 +87,6 @@ class ClipTimes:
             return times[last + 1]
         between = [b - a for a, b in pairwise(times[index] for index in kept)]
         return times[last] + (self._duration_of_last or (median(between) if between else Fraction(0)))
-
-
-def uniform_times(
-    packet_times: Iterable[Fraction],
-    duration_of_last: Fraction | None,
-    count: int,
-    start: float | None = None,
-    end: float | None = None,
-) -> SamplePlan:
-    """Spread `count` frames evenly: the middles of `count` equal parts of [t0, t1), each with the frame shown then.
-
-    Args:
-        packet_times: presentation times in seconds, in any order. Equal times are one frame.
-        duration_of_last: seconds that the frame with the largest time is shown; None or 0 when the file does not say,
-            then the median difference between neighbours stands for it.
-        count: T. A clip of at most T frames gives each of them once.
-        start, end: keep frames with start <= time < end, before all else; t0 and t1 are then of what is kept. A time
-            is compared as the float64 nearest to it, so 0.1 means 1/10 and a time that was reported can be given back.
-
-    Raises:
-        UsageError: `count` below 1, or a bad `start` or `end` (see `check_cut`).
-    """
-    return ClipTimes(packet_times, duration_of_last).spread(count, start, end)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def read_rgb(
 
 
 def packet_times(path: str | os.PathLike[str]) -> tuple[Fraction, ...]:
-    """The clip times of the video packets, exact, sorted and distinct: what `uniform_times` chooses from.
+    """The clip times of the video packets, exact, sorted and distinct: what `ClipTimes` chooses from.
 
     Raises:
         MediaError: the file has no video packets.

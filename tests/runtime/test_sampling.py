@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
@@ -8,7 +9,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vtr_runtime.errors import UsageError
-from vtr_runtime.sampling import uniform_times
+from vtr_runtime.sampling import ClipTimes, SamplePlan
+
+
+def uniform_times(
+    times: Sequence[Fraction],
+    duration: Fraction | None,
+    count: int,
+    start: float | None = None,
+    end: float | None = None,
+) -> SamplePlan:
+    return ClipTimes(times, duration).spread(count, start, end)
 
 
 def naive(times: list[Fraction], duration: Fraction | None, count: int) -> list[Fraction]:

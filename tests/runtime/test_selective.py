@@ -22,7 +22,7 @@ from vtr_runtime.media.access import Access, inspector, units
 from vtr_runtime.media.container import open_video
 from vtr_runtime.media.decode import decode_all, decode_selected, pick_frames, select
 from vtr_runtime.media.timeline import Timeline, _AccessTable, list_packets
-from vtr_runtime.sampling import uniform_times
+from vtr_runtime.sampling import ClipTimes
 
 ROOT = Path(__file__).parents[2]
 PLACES = (ROOT / "tests/data/videos", ROOT / "vtr_export/media", ROOT.parent / "shared/data/videos")
@@ -52,7 +52,7 @@ def part(path: Path, timeline: Timeline, wanted: Sequence[int]) -> dict[int, byt
 
 
 def spread(timeline: Timeline, count: int) -> list[int]:
-    plan = uniform_times(timeline.times, timeline.last_duration, count, None, None)
+    plan = ClipTimes(timeline.times, timeline.last_duration).spread(count)
     return sorted({timeline.keys[index] for index in plan.indices})
 
 
@@ -278,6 +278,20 @@ def test_what_is_far_away_is_not_read(long_file: Path, jumps: list[int]) -> None
     assert len(jumps) < 5 * 30 < len(timeline.order) / 20
     assert found is not None
     assert [(key, found[key]) for key in wanted] == whole(long_file, timeline, wanted)
+
+
+@pytest.mark.usefixtures("jumps")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_short_jumps_from_entry_to_entry(tmp_path: Path, suffix: str) -> None:
+    """Seen: told a decoding time, the demuxer of mp4 went to the entry before, behind which was read already."""
+    _, codec, options = HARD["closed groups"]
+    path = lengthen([encode(tmp_path / f"a{suffix}", codec, options)] * 4, tmp_path / f"b{suffix}")
+    timeline, chosen = list_packets(path), random.Random(3)
+    wanted = [sorted(chosen.sample(timeline.keys, count)) for count in (2, 3, 5, 8) * 5]
+    selected = [keys for keys in wanted if select(timeline, keys) is not None]
+    assert len(selected) > 10
+    for keys in selected:
+        assert compare(path, keys, timeline)  # not given up
 
 
 @pytest.mark.usefixtures("jumps")

@@ -203,18 +203,17 @@ class _Reader:
 
     def _jump(self, entry: Entry) -> tuple[av.Packet[VideoStream], ...]:
         """Seek to the entry or before it, where that is worth it; gives the packet that was read to know the place."""
-        if not self._seekable or entry.dts is None or entry.position is None or entry.number <= self._next:
+        if not self._seekable or entry.position is None or entry.number <= self._next:
             return ()
         if entry.position - self._position < SEEK_BYTES:
             return ()
-        self._container.seek(entry.dts, stream=self._stream, backward=True)
+        self._container.seek(entry.key, stream=self._stream, backward=True)
         self._packets = packets(self._container, self._stream, [])
         packet = next(self._packets, None)
         landed = self._by_key.get(packet.pts) if packet is not None and packet.pts is not None else None
-        if packet is not None and landed is not None:
-            same = (packet.dts, packet.pos) == (landed.dts, landed.position)
-            if same and self._next <= landed.number <= entry.number:
-                self._next = landed.number
-                return (packet,)
+        # Matroska gives no decoding times right behind a jump; time and place in the file name a packet.
+        if packet and landed and packet.pos == landed.position and landed.number <= entry.number:
+            self._next = landed.number
+            return (packet,)
         self._packets = iter(())  # it landed where it should not, and nothing is found
         return ()

@@ -18,11 +18,10 @@ from .container import open_video, packets
 
 @dataclass(frozen=True)
 class Entry:
-    """A place where decoding may begin: the packet's number in the file, its timestamps and where it lies."""
+    """A place where decoding may begin: the packet's number in the file, its time and where it lies."""
 
     number: int
     key: int
-    dts: int | None
     position: int | None
 
 
@@ -68,7 +67,7 @@ class _AccessTable:
         number = len(self._droppable)
         key = packet.pts if found.start and packet.is_keyframe else None
         if key is not None:
-            self._entries.append(Entry(number, key, packet.dts, packet.pos))
+            self._entries.append(Entry(number, key, packet.pos))
             if found.complete:
                 self._complete.add(number)
         # Parameters may come with the file's head, or else with every entry, and nowhere between.
