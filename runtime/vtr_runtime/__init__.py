@@ -8,16 +8,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .clips import Clip, EmbeddedClip
     from .errors import VtrError
-    from .model import Clip, EmbeddedClip, Model, load
+    from .model import Model, load
     from .sampling import Windows
 
 __version__ = "0.1.0"
 __all__ = ["Clip", "EmbeddedClip", "Model", "VtrError", "Windows", "load"]
 
 # Resolved on first use, so that `--help` and the trainer do not pay for an inference engine.
-_HOME = dict.fromkeys(("Clip", "EmbeddedClip", "Model", "load"), ".model")
-_HOME |= {"VtrError": ".errors", "Windows": ".sampling"}
+_HOME = {
+    "Clip": ".clips",
+    "EmbeddedClip": ".clips",
+    "Model": ".model",
+    "VtrError": ".errors",
+    "Windows": ".sampling",
+    "load": ".model",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .backends import Backend, open_backend
 from .bundle import TOKENIZER, Bundle, open_bundle
+from .clips import Clip, EmbeddedClip
 from .errors import MediaError, UsageError
 from .manifest import Manifest
+from .pipeline import VIDEO_BATCH, embed_clips
 from .pixels import resize_crop
 from .sampling import Windows
 from .text import Tokenizer, validate_ids
-from .video import Frames, VideoFile, read_frames
-
-VIDEO_BATCH = 8
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A video file, or the part of it from `start` up to `end` (seconds)."""
-
-    path: Path
-    start: float | None = None
-    end: float | None = None
-
-
-@dataclass(frozen=True)
-class EmbeddedClip:
-    """What became of one clip. `embedding` (float32 [D], unit length) is None exactly when `status` is "error"."""
-
-    clip: Clip
-    status: Literal["ok", "warning", "error"]
-    message: str = ""
-    embedding: NDArray[np.float32] | None = None
-    times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+from .video import read_frames
 
 
 class Model:
@@ -138,80 +113,7 @@ class Model:
         With `windows` each clip becomes a clip per window, in order of time; `start` and `end` of the given ones must
         then be None. Decoding runs ahead in `workers` threads (default: one per core) in a bounded queue: no more
         frames are held for many or long clips than for a few."""
-        with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="decode") as pool:
-            jobs = self._jobs(clips, windows, pool)
-            queue: deque[_Job] = deque()
-            ready: deque[tuple[Clip, Frames | MediaError]] = deque()
-            try:
-                while True:
-                    while sum(len(job.clips) for job in queue) + len(ready) < 2 * VIDEO_BATCH:
-                        job = next(jobs, None)
-                        if job is None:
-                            break
-                        queue.append(job)
-                    while queue and len(ready) < VIDEO_BATCH:
-                        job = queue.popleft()
-                        ready.extend(zip(job.clips, job.frames.result(), strict=True))
-                    if not ready:
-                        return
-                    yield from self._embed_batch([ready.popleft() for _ in range(min(VIDEO_BATCH, len(ready)))])
-            finally:
-                for job in queue:
-                    job.frames.cancel()
-
-    def _jobs(self, clips: Iterable[Clip], windows: Windows | None, pool: ThreadPoolExecutor) -> Iterator[_Job]:
-        """What the decoding threads are given: a clip, or a few windows of one that lie together."""
-        for clip in clips:
-            if windows is None:
-                yield _Job([clip], pool.submit(self._read, clip))
-                continue
-            if (clip.start, clip.end) != (None, None):
-                raise UsageError(f"{clip.path} is cut already; give either its start and end or windows")
-            opened = _open(clip.path)
-            if isinstance(opened, MediaError):
-                failed = Future[list[Frames | MediaError]]()
-                failed.set_result([opened])
-                yield _Job([clip], failed)
-                continue
-            parts = [Clip(clip.path, *cut) for cut in windows.cuts(opened.length)]
-            for span in _spans(len(parts), VIDEO_BATCH):
-                yield _Job(parts[span], pool.submit(self._read_parts, opened, parts[span]))
-
-    def _read(self, clip: Clip) -> list[Frames | MediaError]:
-        opened = _open(clip.path)
-        return [opened] if isinstance(opened, MediaError) else self._read_parts(opened, [clip])
-
-    def _read_parts(self, file: VideoFile, parts: Sequence[Clip]) -> list[Frames | MediaError]:
-        return file.read_cuts(self.manifest.frames, [(part.start, part.end) for part in parts])
-
-    def _embed_batch(self, batch: Sequence[tuple[Clip, Frames | MediaError]]) -> Iterator[EmbeddedClip]:
-        good = [frames for _, frames in batch if isinstance(frames, Frames)]
-        rows: Iterator[NDArray[np.float32]] = iter(())
-        if good:
-            pixels, mask = np.stack([frames.pixels for frames in good]), np.stack([frames.mask for frames in good])
-            rows = iter(self.encode_pixels(pixels, mask))
-        for clip, frames in batch:
-            if isinstance(frames, MediaError):
-                yield EmbeddedClip(clip, "error", str(frames))
-            else:
-                status: Literal["ok", "warning"] = "warning" if frames.warnings else "ok"
-                times = frames.times[frames.mask]
-                yield EmbeddedClip(clip, status, "; ".join(frames.warnings), next(rows), times)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Clips of one file, and their frames or errors as a decoding thread will have them."""
-
-    clips: list[Clip]
-    frames: Future[list[Frames | MediaError]]
-
-
-def _open(path: Path) -> VideoFile | MediaError:
-    try:
-        return VideoFile(path)
-    except MediaError as error:
-        return error
+        return embed_clips(clips, self.manifest.frames, self.backend.video, windows=windows, workers=workers)
 
 
 def load(bundle: str | Path, backend: str = "auto", *, threads: int | None = None) -> Model:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vtr_runtime import index as index_module
-from vtr_runtime.embeddings import EmbeddingTable, read_embeddings, write_embeddings
+from vtr_runtime.clips import Clip, EmbeddedClip
+from vtr_runtime.embeddings import EmbeddingTable, RowLayout, read_embeddings, write_embeddings
 from vtr_runtime.errors import DataError, SpaceError
 from vtr_runtime.index import Index, check_space, merge_tables, write_index
-from vtr_runtime.model import Clip, EmbeddedClip
 
 
 def unit_rows(count: int, dim: int, seed: int) -> np.ndarray:
@@ -28,7 +28,7 @@ def items(count: int, dim: int = 8, seed: int = 0) -> list[EmbeddedClip]:
 
 
 def write(path: Path, count: int, *, seed: int = 0, space: str = "s") -> Path:
-    write_embeddings(path, items(count, seed=seed), dim=8, space=space, variant="v")
+    write_embeddings(path, items(count, seed=seed), RowLayout(8, space, "v"))
     return path
 
 
@@ -55,7 +55,7 @@ def test_names_that_are_no_utf8_and_spans_survive(tmp_path: Path) -> None:
 
     path = Path(os.fsdecode(b"caf\xe9.mp4"))
     item = EmbeddedClip(Clip(path, 1.5, 2.5), "ok", embedding=unit_rows(1, 8, 0)[0])
-    write_embeddings(tmp_path / "x.parquet", [item], dim=8, space="s", variant="v")
+    write_embeddings(tmp_path / "x.parquet", [item], RowLayout(8, "s", "v"))
     write_index(tmp_path / "x.vtri", read_embeddings(tmp_path / "x.parquet"))
     [[hit]] = Index(tmp_path / "x.vtri").search(unit_rows(1, 8, 0), 3)
     assert (hit.path, hit.start, hit.end) == (path, 1.5, 2.5)

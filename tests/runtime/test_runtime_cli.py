@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from vtr_runtime.cli import find_videos, main
+from vtr_runtime.cli import main
+from vtr_runtime.commands.embed import find_videos
 
 
 def vtr(*arguments: object) -> Result:

@@ -109,7 +109,7 @@ def embed_split(model: RetrievalModel, split: Split, *, batch: int, tokens: bool
 
 def embed_with_runtime(model: Model, clips: Sequence[Clip]) -> EmbeddedSplit:
     """Embed through `vtr_runtime`, as a host does, on whatever backend. Unreadable clips are left out and listed."""
-    from vtr_runtime.model import Clip as Part
+    from vtr_runtime.clips import Clip as Part
 
     parts = (Part(clip.video, clip.start, clip.end) for clip in clips)
     done = list(zip(clips, model.embed_clips(parts), strict=True))
