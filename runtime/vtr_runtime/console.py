@@ -81,9 +81,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 @contextmanager
-def progress(label: str, total: int | None) -> Iterator[Progress]:
-    """A bar on a terminal; elsewhere a plain line at most every ten seconds. Both go to standard error."""
-    bar = Progress(label, total)
+def progress(label: str, total: int | None, *, done: int = 0) -> Iterator[Progress]:
+    """A bar on a terminal; elsewhere a plain line at most every ten seconds. Both go to standard error, with the rate
+    and the time left. `done` of the `total` steps were done before."""
+    bar = Progress(label, total, done)
     try:
         yield bar
     finally:
@@ -93,10 +94,10 @@ def progress(label: str, total: int | None) -> Iterator[Progress]:
 class Progress:
     """Counts steps done; `advance(note=...)` shows the note beside the count."""
 
-    def __init__(self, label: str, total: int | None) -> None:
+    def __init__(self, label: str, total: int | None, done: int = 0) -> None:
         import time
 
-        self._label, self._total, self._done, self._clock = label, total, 0, time.monotonic
+        self._label, self._total, self._before, self._done, self._clock = label, total, done, done, time.monotonic
         self._start = self._said = time.monotonic()
         self._bar: Any = None
         if sys.stderr.isatty():
@@ -107,15 +108,16 @@ class Progress:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
             self._bar.start()
-            self._task = self._bar.add_task(label, total=total, note="")
+            self._task = self._bar.add_task(label, total=total, completed=done, note="")
 
     def advance(self, steps: int = 1, *, note: str = "") -> None:
         self._done += steps
         if self._bar is not None:
-            self._bar.update(self._task, advance=steps, note=note)
+            self._bar.update(self._task, advance=steps, note=f"{self._rate():.2g}/s {note}")
         elif self._clock() - self._said >= 10:
             self._said = self._clock()
-            self._say(note)
+            left = "" if self._total is None or not self._rate() else self._time_left()
+            self._say(f"{left} {note}")
 
     def close(self) -> None:
         if self._bar is not None:
@@ -123,7 +125,15 @@ class Progress:
         else:
             self._say("")
 
+    def _rate(self) -> float:
+        return (self._done - self._before) / max(self._clock() - self._start, 1e-9)
+
+    def _time_left(self) -> str:
+        assert self._total is not None
+        seconds = round((self._total - self._done) / self._rate())
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+
     def _say(self, note_text: str) -> None:
         of = f"/{self._total}" if self._total is not None else ""
         seconds = self._clock() - self._start
-        note(f"{self._label}: {self._done}{of} in {seconds:.0f} s {note_text}".rstrip())
+        note(f"{self._label}: {self._done}{of} in {seconds:.0f} s, {self._rate():.2g}/s {note_text}".rstrip())

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from .backends import Backend, open_backend
 from .bundle import TOKENIZER, Bundle, open_bundle
 from .clips import Clip, EmbeddedClip
+from .decoding import Decoder
 from .errors import MediaError, UsageError
 from .manifest import Manifest
-from .pipeline import VIDEO_BATCH, embed_clips
+from .pipeline import VIDEO_BATCH, Pipeline
 from .pixels import resize_crop
 from .sampling import Windows
 from .text import Tokenizer, validate_ids
@@ -106,14 +107,26 @@ class Model:
         return np.stack(rows) if rows else np.zeros((0, self.manifest.dim), np.float32)
 
     def embed_clips(
-        self, clips: Iterable[Clip], *, windows: Windows | None = None, workers: int | None = None
+        self,
+        clips: Iterable[Clip],
+        *,
+        windows: Windows | None = None,
+        workers: int | None = None,
+        decoder: Decoder | None = None,
     ) -> Iterator[EmbeddedClip]:
         """Embed clips in their order. An unreadable clip is yielded with its error and the others are done.
 
         With `windows` each clip becomes a clip per window, in order of time; `start` and `end` of the given ones must
         then be None. Decoding runs ahead in `workers` threads (default: one per core) in a bounded queue: no more
-        frames are held for many or long clips than for a few."""
-        return embed_clips(clips, self.manifest.frames, self.backend.video, windows=windows, workers=workers)
+        frames are held for many or long clips than for a few. `decoder` says where files are decoded: in these threads,
+        or, with `decoding.DecoderProcesses`, in processes that may die over a bad file."""
+        return self.pipeline(windows=windows, workers=workers, decoder=decoder).embed(clips)
+
+    def pipeline(
+        self, *, windows: Windows | None = None, workers: int | None = None, decoder: Decoder | None = None
+    ) -> Pipeline:
+        """What `embed_clips` runs, for who embeds groups of clips."""
+        return Pipeline(self.manifest.frames, self.backend.video, windows, workers, decoder)
 
 
 def load(bundle: str | Path, backend: str = "auto", *, threads: int | None = None) -> Model:

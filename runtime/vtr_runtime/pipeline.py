@@ -1,6 +1,6 @@
 """From clips to embeddings: decoding runs ahead in threads, the engine takes batches, memory is bounded.
 
-Batches depend on the clips alone, not on how fast each was decoded, so a run gives the same bytes as any other."""
+Batches depend on the clips alone, not on how fast each was decoded: a run gives the same bytes as any other."""
 
 from __future__ import annotations
 
@@ -16,53 +16,77 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clips import Clip, EmbeddedClip, FileStamp
+from .decoding import Decoder, DecoderHere
 from .errors import MediaError, UsageError
 from .manifest import FrameSpec
 from .sampling import Windows
-from .video import Frames, VideoFile
+from .video import Frames
 
 VIDEO_BATCH = 8
-# Frames wait for the engine in at most so many batches.
-BATCHES_AHEAD = 2
+# So many clips are decoded or being decoded while the engine is busy: one slow file does not hold the others up. Twelve
+# frames of 224 x 224 are 1.8 MB.
+CLIPS_AHEAD = 32
 
 # pixels uint8 [B, T, S, S, 3] and mask bool [B, T] -> the video graph's outputs by name
 Engine = Callable[[NDArray[np.uint8], NDArray[np.bool_]], dict[str, NDArray[np.float32]]]
 
 
-def embed_clips(
-    clips: Iterable[Clip],
-    spec: FrameSpec,
-    engine: Engine,
-    *,
-    windows: Windows | None = None,
-    workers: int | None = None,
-) -> Iterator[EmbeddedClip]:
-    """Embed clips in their order; see `Model.embed_clips`."""
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="decode") as pool:
-        jobs = _jobs(clips, spec, windows, pool)
+@dataclass(frozen=True)
+class Pipeline:
+    """How clips become embeddings: which frames, by which engine, of whole files or of windows, decoded where."""
+
+    spec: FrameSpec
+    engine: Engine
+    windows: Windows | None = None
+    workers: int | None = None
+    decoder: Decoder | None = None
+
+    def embed(self, clips: Iterable[Clip]) -> Iterator[EmbeddedClip]:
+        """Embed clips in their order; see `Model.embed_clips`."""
+        return (item for _, item in self.embed_groups([clips]))
+
+    def embed_groups(self, groups: Iterable[Iterable[Clip]]) -> Iterator[tuple[int, EmbeddedClip]]:
+        """Embed groups of clips in their order, each row with its group's number. No batch holds clips of two groups,
+        so that a group's rows are the same alone and in any company; decoding runs ahead beyond a group's end."""
+        decoder = self.decoder or DecoderHere()
+        pool = ThreadPoolExecutor(self.workers or os.cpu_count() or 1, thread_name_prefix="decode")
+        jobs = self._jobs(groups, decoder, pool)
         queue: deque[_Job] = deque()
         ready: deque[_Decoded] = deque()
+        ahead = 0
         try:
             while True:
-                while sum(len(job.clips) for job in queue) + len(ready) < BATCHES_AHEAD * VIDEO_BATCH:
-                    job = next(jobs, None)
-                    if job is None:
-                        break
+                while ahead < CLIPS_AHEAD and (job := next(jobs, None)) is not None:
                     queue.append(job)
-                while queue and len(ready) < VIDEO_BATCH:
-                    ready.extend(queue.popleft().decoded.result())
-                if not ready:
+                    ahead += len(job.clips)
+                if not ready and not queue:
                     return
-                yield from _embed_batch([ready.popleft() for _ in range(min(VIDEO_BATCH, len(ready)))], engine)
+                group = (ready or queue)[0].group
+                while len(ready) < VIDEO_BATCH and queue and queue[0].group == group:
+                    ready.extend(queue.popleft().decoded.result())
+                batch = [ready.popleft() for _ in range(min(VIDEO_BATCH, len(ready)))]
+                ahead -= len(batch)
+                for item in _embed_batch(batch, self.engine):
+                    yield group, item
         finally:
-            for job in queue:
-                job.decoded.cancel()
+            pool.shutdown(cancel_futures=True)
+            if self.decoder is None:
+                decoder.close()
+
+    def _jobs(self, groups: Iterable[Iterable[Clip]], decoder: Decoder, pool: ThreadPoolExecutor) -> Iterator[_Job]:
+        """What the decoding threads are given: a clip, or a few windows of one that lie together."""
+        for group, clips in enumerate(groups):
+            for clip in clips:
+                for parts in _parts(clip, self.windows, decoder):
+                    decoded = pool.submit(_decode, group, parts, self.spec, decoder)
+                    yield _Job(group, parts, decoded)
 
 
 @dataclass(frozen=True)
 class _Decoded:
     """A clip's frames, or why there are none."""
 
+    group: int
     clip: Clip
     stamp: FileStamp | None
     frames: Frames | MediaError
@@ -72,53 +96,41 @@ class _Decoded:
 class _Job:
     """Clips of one file, and their frames as a decoding thread will have them."""
 
-    clips: list[Clip]
+    group: int
+    clips: Sequence[Clip]
     decoded: Future[list[_Decoded]]
 
 
-@dataclass(frozen=True)
-class _Opened:
-    file: VideoFile | MediaError
-    stamp: FileStamp | None
-
-    @classmethod
-    def open(cls, path: Path) -> _Opened:
-        try:
-            found = path.stat()
-            stamp = FileStamp(found.st_size, found.st_mtime_ns)
-        except OSError:
-            stamp = None  # the reader says in its own words what is wrong
-        try:
-            return cls(VideoFile(path), stamp)
-        except MediaError as error:
-            return cls(error, stamp)
-
-    def read(self, clips: Sequence[Clip], spec: FrameSpec) -> list[_Decoded]:
-        if isinstance(self.file, MediaError):
-            return [_Decoded(clip, self.stamp, self.file) for clip in clips]
-        found = self.file.read_cuts(spec, [(clip.start, clip.end) for clip in clips])
-        return [_Decoded(clip, self.stamp, frames) for clip, frames in zip(clips, found, strict=True)]
+def _parts(clip: Clip, windows: Windows | None, decoder: Decoder) -> Iterator[list[Clip]]:
+    """The clip, or its windows, a few at a time."""
+    if windows is None:
+        yield [clip]
+        return
+    if (clip.start, clip.end) != (None, None):
+        raise UsageError(f"{clip.path} is cut already; give either its start and end or windows")
+    try:
+        cuts = windows.cuts(decoder.length(clip.path))
+    except MediaError:
+        yield [clip]  # reading it says again what is wrong
+        return
+    for start in range(0, len(cuts), VIDEO_BATCH):
+        yield [Clip(clip.path, *cut) for cut in cuts[start : start + VIDEO_BATCH]]
 
 
-def _jobs(clips: Iterable[Clip], spec: FrameSpec, windows: Windows | None, pool: ThreadPoolExecutor) -> Iterator[_Job]:
-    """What the decoding threads are given: a clip, or a few windows of one that lie together."""
-    for clip in clips:
-        if windows is None:
-            yield _Job([clip], pool.submit(_read, clip, spec))
-            continue
-        if (clip.start, clip.end) != (None, None):
-            raise UsageError(f"{clip.path} is cut already; give either its start and end or windows")
-        opened = _Opened.open(clip.path)
-        parts = [clip]
-        if isinstance(opened.file, VideoFile):
-            parts = [Clip(clip.path, *cut) for cut in windows.cuts(opened.file.length)]
-        for start in range(0, len(parts), VIDEO_BATCH):
-            some = parts[start : start + VIDEO_BATCH]
-            yield _Job(some, pool.submit(opened.read, some, spec))
+def _decode(group: int, clips: Sequence[Clip], spec: FrameSpec, decoder: Decoder) -> list[_Decoded]:
+    """`clips` are of one file."""
+    path = clips[0].path
+    stamp = _stamp(path)
+    found = decoder.read(path, spec, [(clip.start, clip.end) for clip in clips])
+    return [_Decoded(group, clip, stamp, frames) for clip, frames in zip(clips, found, strict=True)]
 
 
-def _read(clip: Clip, spec: FrameSpec) -> list[_Decoded]:
-    return _Opened.open(clip.path).read([clip], spec)
+def _stamp(path: Path) -> FileStamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # the reader says in its own words what is wrong
+    return FileStamp(found.st_size, found.st_mtime_ns)
 
 
 def _embed_batch(batch: Sequence[_Decoded], engine: Engine) -> Iterator[EmbeddedClip]:

@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vtr_runtime.cli import main
-from vtr_runtime.commands.embed import find_videos
 
 
 def vtr(*arguments: object) -> Result:
@@ -99,7 +98,10 @@ def test_info_says_what_a_bundle_is(small_bundle: Path) -> None:
     ("arguments", "status", "words"),
     [
         (["info", "nothing"], 1, "is not a folder"),
-        (["embed", "nothing"], 2, "Missing argument"),
+        (["embed", "nothing"], 2, "Missing option '-o'"),
+        (["embed", "nothing", "-o", "x"], 2, "there is nothing to embed"),
+        (["embed", "nothing", "a", "-o", "x", "--stride", "3"], 2, "give --window too"),
+        (["embed", "nothing", "a", "-o", "x", "--ray-workers", "3"], 2, "are for --engine ray"),
         (["search", "a"], 2, "Missing argument"),
         (["frobnicate"], 2, "No such command"),
     ],
@@ -109,12 +111,3 @@ def test_wrong_use_ends_with_its_status(arguments: list[str], status: int, words
     assert done.exit_code == status
     assert words in done.stderr
     assert "Traceback" not in done.output
-
-
-def test_folders_are_searched_in_a_fixed_order(tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
-    for name in ("b/2.mp4", "b/1.MOV", "a.webm", "x.txt"):
-        (tmp_path / name).write_bytes(b"")
-    videos, skipped = find_videos([tmp_path / "x.txt", tmp_path, tmp_path / "a.webm"])
-    assert [str(path.relative_to(tmp_path)) for path in videos] == ["x.txt", "a.webm", "b/1.MOV", "b/2.mp4"]
-    assert [path.name for path in skipped] == ["x.txt"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,92 +13,146 @@ from ..errors import UsageError
 from .options import backend_option, bundle_argument, overwrite_option
 
 if TYPE_CHECKING:
+    from ..bulk import Job, Parts
     from ..clips import EmbeddedClip
-
-# A folder is searched for these; a file that is named itself is always tried.
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()  # noqa: SIM905
-)
+    from ..console import Progress
+    from ..model import Model
 
 
 @click.command()
 @bundle_argument
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--list", "lists", multiple=True, type=click.Path(path_type=Path),
+    help="More videos: a text file, a path a line (- is standard input), or Parquet with path, start, end.",
+)  # fmt: skip
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Parquet file to write.")
 @click.option("--window", type=float, metavar="SECONDS", help="Cut videos into parts, a row each, to find moments.")
 @click.option("--stride", type=float, metavar="SECONDS", help="From one part to the next. [default: the window]")
+@click.option("--isolate", is_flag=True, help="Decode in processes of their own, which a hostile file may end.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who does it.")
+@click.option("--ray-workers", type=click.IntRange(1), help="Processes of the cluster. [default: one per two cores]")
+@click.option("--ray-address", metavar="ADDRESS", help="A running cluster's. [default: a cluster on this machine]")
 @backend_option
 @overwrite_option
+@click.option("--restart", is_flag=True, help="Throw away what an unfinished run with this output has done.")
 @json_option
 def embed(
     bundle: Path,
     paths: tuple[Path, ...],
+    lists: tuple[Path, ...],
     output: Path,
     window: float | None,
     stride: float | None,
+    isolate: bool,
+    engine: str,
+    ray_workers: int | None,
+    ray_address: str | None,
     backend: str,
     overwrite: bool,
+    restart: bool,
     as_json: bool,
 ) -> int:
-    """Embed the videos PATHS (files, or folders searched for videos) into a Parquet file.
+    """Embed the videos PATHS (files, folders searched for videos, patterns in quotes) into a Parquet file.
 
-    A file from which no frame can be had is named and gets a row without an embedding; the others are done.
+    A file from which no frame can be had is named and gets a row without an embedding; the others are done. A run that
+    is interrupted or killed goes on where it was when the same command is given again.
 
     \b
-    vtr-runtime embed bundle/ VIDEOS/ -o videos.parquet
-    vtr-runtime embed bundle/ match.mp4 -o moments.parquet --window 10 --stride 5"""
-    from ..clips import Clip
-    from ..embeddings import RowLayout, write_embeddings
+    vtr-runtime embed bundle/ VIDEOS/ 'more/**/*.mp4' -o videos.parquet
+    vtr-runtime embed bundle/ match.mp4 -o moments.parquet --window 10 --stride 5
+    vtr-runtime embed bundle/ --list manifest.parquet -o videos.parquet --engine ray"""
+    from ..bulk import Job, Parts
+    from ..clip_lists import gather
+    from ..embeddings import RowLayout
     from ..model import load
-    from ..publish import check_output, staged_file
+    from ..publish import check_output
     from ..sampling import Windows
 
     if window is None and stride is not None:
         raise UsageError("--stride says how far the parts of --window lie apart; give --window too")
+    if not (paths or lists):
+        raise UsageError("there is nothing to embed; give files, folders or patterns, or a list with --list")
+    if engine != "ray" and (ray_workers or ray_address):
+        raise UsageError("--ray-workers and --ray-address are for --engine ray; give that too, or leave them out")
     windows = None if window is None else Windows(window, window if stride is None else stride)
     check_output(output, overwrite=overwrite)
     model = load(bundle, backend)
     note(f"backend: {model.backend_choice}")
-    files, skipped = find_videos(paths)
-    counts = {"ok": 0, "warning": 0, "error": 0}
-    problems: list[dict[str, str]] = []
-
-    def rows() -> Iterator[EmbeddedClip]:
-        with progress("embed", len(files) if windows is None else None) as bar:
-            for item in model.embed_clips((Clip(path) for path in files), windows=windows):
-                counts[item.status] += 1
-                if item.status != "ok":
-                    problem = {"path": str(item.clip.path), "status": item.status, "message": item.message}
-                    if problem not in problems[-1:]:  # windows of one file say the same of it
-                        problems.append(problem)
-                bar.advance()
-                yield item
-
-    with staged_file(output) as staged:
-        write_embeddings(staged, rows(), RowLayout.of(model.manifest))
-    for problem in problems:
+    found = gather(paths, lists)
+    job = Job(found.clips, RowLayout.of(model.manifest), model.backend.name, windows)
+    parts = Parts(output, job)
+    with parts.opened(restart=restart):
+        missing = parts.missing()
+        clips = sum(len(job.group(number)) for number in missing)
+        if clips < len(job.clips):
+            note(f"{len(job.clips) - clips} of {len(job.clips)} videos were done by an earlier run")
+        try:
+            with progress("embed", len(job.clips), done=len(job.clips) - clips) as bar:
+                if engine == "ray":
+                    _embed_on_ray(model, job, parts, missing, bar, ray_workers, ray_address, isolate)
+                else:
+                    _embed_here(model, job, parts, missing, bar, isolate)
+        except KeyboardInterrupt:
+            note(f"what is done lies in {parts.folder}; the same command goes on with it")
+            raise
+        summary = parts.merge()
+    for problem in summary.problems:
         note(f"{problem['status']}: {problem['message']}")
-    if skipped:
-        note(f"skipped: {len(skipped)} files in the folders are not named like videos, such as {skipped[0]}")
+    if summary.problems_left_out:
+        note(f"and {summary.problems_left_out} more; the column error of {output} has them all")
+    if found.skipped:
+        count, first = len(found.skipped), found.skipped[0]
+        note(f"skipped: {count} files in the folders are not named like videos, such as {first}")
+    counts = {status: summary.rows[status] for status in ("ok", "warning", "error")}
     if as_json:
-        echo_json({"output": str(output), **counts, "problems": problems, "skipped": [str(path) for path in skipped]})
+        skipped = [str(path) for path in found.skipped]
+        echo_json({"output": str(output), **counts, "problems": summary.problems, "skipped": skipped})
     else:
-        parts = () if windows is None else (sum(counts.values()),)
+        rows = () if windows is None else (sum(counts.values()),)
+        columns = ("videos", *(["parts"] if rows else []), "embedded", "of these damaged", "not embedded")
         done = counts["ok"] + counts["warning"]
-        columns = ("videos", *(["parts"] if parts else []), "embedded", "of these damaged", "not embedded")
-        table(str(output), columns, [(len(files), *parts, done, counts["warning"], counts["error"])])
+        table(str(output), columns, [(len(job.clips), *rows, done, counts["warning"], counts["error"])])
         click.echo(f"next: vtr-runtime index {bundle} {output} -o {output.with_suffix('.vtri')}")
     return 1 if counts["error"] else 0
 
 
-def find_videos(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """Files to embed, as given and folders in sorted order; and what was passed over in folders."""
-    videos: list[Path] = []
-    skipped: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            videos.append(path)
-            continue
-        for file in sorted(item for item in path.rglob("*") if item.is_file()):
-            (videos if file.suffix.lower() in VIDEO_SUFFIXES else skipped).append(file)
-    return list(dict.fromkeys(videos)), skipped  # a file that is named twice is embedded once
+def _embed_here(model: Model, job: Job, parts: Parts, missing: Sequence[int], bar: Progress, isolate: bool) -> None:
+    from ..bulk import write_groups
+    from ..decoding import DecoderHere, DecoderProcesses
+
+    decoder = DecoderProcesses() if isolate else DecoderHere()
+    try:
+        pipeline = model.pipeline(windows=job.windows, decoder=decoder)
+        rows = pipeline.embed_groups(job.group(number) for number in missing)
+        write_groups(parts, missing, _counted(rows, bar, job), job.layout)
+    finally:
+        decoder.close()
+
+
+def _counted(rows: Iterator[tuple[int, EmbeddedClip]], bar: Progress, job: Job) -> Iterator[tuple[int, EmbeddedClip]]:
+    """The same rows; the bar counts videos, of which each window is a part."""
+    last: Path | None = None
+    for place, item in rows:
+        if job.windows is None or item.clip.path != last:
+            bar.advance()
+        last = item.clip.path
+        yield place, item
+
+
+def _embed_on_ray(
+    model: Model,
+    job: Job,
+    parts: Parts,
+    missing: Sequence[int],
+    bar: Progress,
+    workers: int | None,
+    address: str | None,
+    isolate: bool,
+) -> None:
+    from ..on_ray import Cluster, embed_groups
+
+    cluster = Cluster(address, workers)
+    for number, found in embed_groups(cluster, model, job, missing, isolate=isolate):
+        parts.write(number, [found])
+        bar.advance(len(job.group(number)))

@@ -1,0 +1,41 @@
+"""Decoding in the threads that ask for it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import MediaError
+from ..manifest import FrameSpec
+from ..video import Frames, VideoFile
+from .base import Cut
+
+# The packets of so many files are remembered: the windows of one file are asked for one after another.
+FILES_REMEMBERED = 4
+
+
+class DecoderHere:
+    def __init__(self) -> None:
+        self._files: OrderedDict[Path, VideoFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def length(self, path: Path) -> float:
+        file = VideoFile(path)
+        with self._lock:
+            self._files[path] = file
+            while len(self._files) > FILES_REMEMBERED:
+                self._files.popitem(last=False)
+        return file.length
+
+    def read(self, path: Path, spec: FrameSpec, cuts: Sequence[Cut]) -> list[Frames | MediaError]:
+        with self._lock:
+            file = self._files.get(path)
+        try:
+            return (file or VideoFile(path)).read_cuts(spec, cuts)
+        except MediaError as error:
+            return [error] * len(cuts)
+
+    def close(self) -> None:
+        self._files.clear()

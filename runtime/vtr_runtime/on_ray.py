@@ -1,0 +1,121 @@
+"""Embedding groups of clips on a Ray cluster, by Ray Data. Each worker opens the bundle for itself, at the same path as
+here; a worker that is lost is started anew, and what it had not given back is done again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .bulk import Job
+from .clips import Clip
+from .embeddings import RowLayout, as_table
+from .errors import BackendError
+from .model import Model, load
+from .sampling import Windows
+
+NUMBER, ROWS = "_group", "_rows"  # columns that travel with a group's rows
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster's address, or None for one on this machine; how many workers, None for one per two cores."""
+
+    address: str | None = None
+    workers: int | None = None
+
+
+def import_ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise BackendError(f"Ray is not installed ({error}); install it: pip install 'vtr-runtime[ray]'") from error
+    return ray
+
+
+@dataclass(frozen=True)
+class WorkerSetting:
+    """What a worker needs to know beside the clips; folders are the same ones on every machine of the cluster."""
+
+    folder: str
+    bundle: str
+    backend: str
+    threads: int
+    windows: Windows | None
+    isolate: bool
+
+
+class Embedder:
+    """A worker: holds the bundle open, turns a group into its rows. Ray calls it."""
+
+    def __init__(self, setting: WorkerSetting) -> None:
+        from .decoding import DecoderHere, DecoderProcesses
+
+        os.chdir(setting.folder)  # relative paths are meant from there
+        self._model = load(setting.bundle, setting.backend, threads=setting.threads)
+        self._layout = RowLayout.of(self._model.manifest)
+        decoder = DecoderProcesses() if setting.isolate else DecoderHere()
+        self._pipeline = self._model.pipeline(windows=setting.windows, workers=setting.threads, decoder=decoder)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        [number], [clips] = batch["group"].to_pylist(), batch["clips"].to_pylist()
+        given = [Clip(Path(os.fsdecode(clip["path"])), clip["start"], clip["end"]) for clip in clips]
+        found = as_table(list(self._pipeline.embed(given)), self._layout)
+        for name, value in ((NUMBER, number), (ROWS, len(found))):
+            found = found.append_column(name, pa.array(np.full(len(found), value, np.int64)))
+        return found
+
+
+def embed_groups(
+    cluster: Cluster, model: Model, job: Job, numbers: Sequence[int], *, isolate: bool
+) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of each group, as they are done, in any order. BackendError where Ray or the cluster cannot be had."""
+    ray = import_ray()
+    try:
+        ray.init(address=cluster.address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = cluster.address or "this machine"
+        raise BackendError(f"there is no Ray cluster at {where} ({error}); start one: ray start --head") from error
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    workers = cluster.workers or max(1, cores // 2)
+    threads = max(1, cores // workers)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    folder, opened = str(Path.cwd()), str(model.bundle.folder.resolve())
+    setting = WorkerSetting(folder, opened, model.backend.name, threads, job.windows, isolate)
+    path = pa.struct([("path", pa.binary()), ("start", pa.float64()), ("end", pa.float64())])
+    groups = [
+        [{"path": os.fsencode(clip.path), "start": clip.start, "end": clip.end} for clip in job.group(number)]
+        for number in numbers
+    ]
+    wanted = pa.table({"group": pa.array(numbers, pa.int64()), "clips": pa.array(groups, pa.list_(path))})
+    done = (
+        ray.data.from_arrow([wanted.slice(row, 1) for row in range(len(wanted))])
+        .map_batches(
+            Embedder,
+            fn_constructor_args=(setting,),
+            batch_size=1,
+            batch_format="pyarrow",
+            concurrency=workers,
+            num_cpus=threads,
+        )
+        .iter_batches(batch_size=None, batch_format="pyarrow")
+    )
+    yield from _whole_groups(done, job.layout.schema)
+
+
+def _whole_groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[tuple[int, pa.Table]]:
+    """Blocks may hold several groups, or a part of one; each group is given when all of its rows are there."""
+    held: dict[int, list[pa.Table]] = {}
+    for block in tables:
+        for number in pa.compute.unique(block[NUMBER]).to_pylist():
+            rows = block.filter(pa.compute.equal(block[NUMBER], number))
+            held.setdefault(number, []).append(rows)
+            if sum(map(len, held[number])) == rows[ROWS][0].as_py():
+                whole = pa.concat_tables(held.pop(number))
+                yield number, whole.select(schema.names).cast(schema)
