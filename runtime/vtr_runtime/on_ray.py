@@ -3,7 +3,9 @@ here; a worker that is lost is started anew, and what it had not given back is d
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,15 +79,42 @@ def embed_groups(
 ) -> Iterator[tuple[int, pa.Table]]:
     """The rows of each group, as they are done, in any order. BackendError where Ray or the cluster cannot be had."""
     ray = import_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, cluster.address)
     try:
-        ray.init(address=cluster.address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = cluster.address or "this machine"
+        yield from _embed_groups(ray, cluster, model, job, numbers, isolate)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone unless the user says so
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        if address and ":" in address:
+            _knock(address)  # Ray itself would try for minutes
+        # Without an address ray.init() would join a cluster that it finds; "local" is one of its own.
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        where = address or "this machine"
         raise BackendError(f"there is no Ray cluster at {where} ({error}); start one: ray start --head") from error
+
+
+def _knock(address: str) -> None:
+    """OSError or ValueError where nothing listens at `HOST:PORT` or `ray://HOST:PORT`."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host, int(port)), timeout=5).close()
+
+
+def _embed_groups(
+    ray: Any, cluster: Cluster, model: Model, job: Job, numbers: Sequence[int], isolate: bool
+) -> Iterator[tuple[int, pa.Table]]:
     cores = int(ray.cluster_resources().get("CPU", 1))
     workers = cluster.workers or max(1, cores // 2)
     threads = max(1, cores // workers)
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    ray.data.DataContext.get_current().enable_progress_bars = False  # the command has its own
     folder, opened = str(Path.cwd()), str(model.bundle.folder.resolve())
     setting = WorkerSetting(folder, opened, model.backend.name, threads, job.windows, isolate)
     path = pa.struct([("path", pa.binary()), ("start", pa.float64()), ("end", pa.float64())])
@@ -101,7 +130,7 @@ def embed_groups(
             fn_constructor_args=(setting,),
             batch_size=1,
             batch_format="pyarrow",
-            concurrency=workers,
+            compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=threads,
         )
         .iter_batches(batch_size=None, batch_format="pyarrow")
