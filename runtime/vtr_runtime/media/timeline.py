@@ -15,6 +15,9 @@ from ..errors import MediaError
 from .access import PLAIN, inspector
 from .container import open_video, packets
 
+# 38 hours of 60 frames a second; the list of so many takes about 2 GB.
+MAX_PACKETS = 1 << 23
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -92,6 +95,8 @@ def list_packets(path: Path) -> Timeline:
     with open_video(path) as (container, stream):
         table = _AccessTable(stream.codec_context)
         for packet in packets(container, stream, warnings):
+            if len(order) == MAX_PACKETS:
+                raise MediaError(f"{path} holds more than {MAX_PACKETS} frames, the limit; cut it into several files")
             order.append(packet.pts)
             table.add(packet)
             if not packet.is_discard:

@@ -1,0 +1,199 @@
+"""Who runs: the loops that people write, and ours. Each takes files and gives an embedding for each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FRAMES, SIZE, BATCH = 12, 224, 8
+Embed = Callable[[Sequence[Path]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row of the table. `loop` is "eager", "workers", "onnxruntime", "compiled" or, for ours, a backend."""
+
+    name: str
+    precision: str
+    loop: str
+    source: Path  # open_clip's weights, a graph, or a bundle
+    ours: bool = False
+
+
+class Stopwatch:
+    """Seconds of processor time by part, of whichever thread does it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **named: Any) -> Any:
+            start = time.thread_time()
+            try:
+                return function(*arguments, **named)
+            finally:
+                with self._lock:
+                    self.seconds[part] = self.seconds.get(part, 0.0) + time.thread_time() - start
+
+        return run
+
+
+def prepare(contestant: Contestant, threads: int, watch: Stopwatch) -> Embed:
+    """Load everything; the function that comes back is what is timed."""
+    if contestant.ours:
+        return _ours(contestant, threads, watch)
+    if contestant.loop == "onnxruntime":
+        return _plain_loop(_session(contestant.source, threads), watch)
+    import torch
+
+    torch.set_num_threads(threads)
+    tower = _tower(contestant)
+    if contestant.loop == "eager":
+        return _plain_loop(tower, watch)
+    return _with_workers(tower, workers=2)
+
+
+def obvious_frames(path: Path) -> list[Any]:
+    """Twelve pictures evenly over the file by the loop of every tutorial: count, decode from the start, keep some.
+    FFmpeg decodes with all cores, as tutorials advise."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        total = stream.frames
+    if not total:  # webm and gif do not say
+        with av.open(str(path)) as container:
+            container.streams.video[0].thread_type = "AUTO"
+            total = sum(1 for _ in container.decode(video=0))
+    wanted = np.linspace(0, total - 1, FRAMES).astype(int)
+    kept: dict[int, Any] = {}
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for number, frame in enumerate(container.decode(video=0)):
+            if number in wanted:
+                kept[number] = frame.to_image()
+            if number >= wanted[-1]:
+                break
+    last = max(kept)  # a file may hold fewer frames than it says
+    return [kept[min(number, last)] for number in wanted]
+
+
+def _preprocess() -> Callable[[Any], Any]:
+    """open_clip's own."""
+    from open_clip.transform import image_transform
+
+    return image_transform(SIZE, is_train=False)
+
+
+def _plain_loop(tower: Callable[[Any], NDArray[np.float32]], watch: Stopwatch) -> Embed:
+    """A file after the other: decode, preprocess, tower."""
+    import torch
+
+    preprocess = watch.timed("resize", _preprocess())
+    decode = watch.timed("decode", obvious_frames)
+
+    def embed(paths: Sequence[Path]) -> NDArray[np.float32]:
+        return np.concatenate([_pool(tower(torch.stack([*map(preprocess, decode(path))]))) for path in paths])
+
+    return embed
+
+
+class _Videos:
+    """A data set as torch's DataLoader wants it."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths, self._preprocess = paths, _preprocess()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> Any:
+        import torch
+
+        torch.set_num_threads(1)  # as DataLoader's own workers
+        return torch.stack([self._preprocess(image) for image in obvious_frames(self.paths[number])])
+
+
+def _with_workers(tower: Callable[[Any], NDArray[np.float32]], workers: int) -> Embed:
+    from torch.utils.data import DataLoader
+
+    def embed(paths: Sequence[Path]) -> NDArray[np.float32]:
+        loader: Any = DataLoader(_Videos(paths), batch_size=BATCH, num_workers=workers, prefetch_factor=2)
+        return np.concatenate([_pool(tower(clips.flatten(0, 1))) for clips in loader])
+
+    return embed
+
+
+def _pool(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Picture features [n * 12, D] -> unit embeddings [n, D]."""
+    unit = features / np.linalg.norm(features, axis=-1, keepdims=True)
+    mean = unit.reshape(-1, FRAMES, unit.shape[-1]).mean(1)
+    return np.asarray(mean / np.linalg.norm(mean, axis=-1, keepdims=True), np.float32)
+
+
+def _tower(contestant: Contestant) -> Callable[[Any], NDArray[np.float32]]:
+    import torch
+    from video import load_open_clip
+
+    tower: Any = load_open_clip(contestant.source)
+    kind = torch.float32 if contestant.precision == "fp32" else torch.bfloat16
+    tower = tower.to(kind)
+    if contestant.loop == "compiled":
+        import torch._inductor.config
+
+        torch._inductor.config.freezing = True
+        tower = torch.compile(tower)
+
+    def run(pixels: Any) -> NDArray[np.float32]:
+        with torch.no_grad():
+            found: NDArray[np.float32] = tower(pixels.to(kind)).float().numpy()
+            return found
+
+    return run
+
+
+def _session(graph: Path, threads: int) -> Callable[[Any], NDArray[np.float32]]:
+    from video import open_session
+
+    session = open_session(graph, threads)
+    name = session.get_inputs()[0].name
+    return lambda pixels: np.asarray(session.run(None, {name: pixels.numpy()})[0])
+
+
+def _ours(contestant: Contestant, threads: int, watch: Stopwatch) -> Embed:
+    """As `vtr-runtime embed` does it, without the file that it writes."""
+    import vtr_runtime
+    from vtr_runtime import video
+    from vtr_runtime.decoding import DecoderHere
+
+    model = vtr_runtime.load(contestant.source, contestant.loop, threads=threads)
+    decoder = DecoderHere()
+    video.resize_crop = watch.timed("resize", video.resize_crop)
+    decoder.read = watch.timed("decode and resize", decoder.read)  # type: ignore[method-assign]
+
+    def embed(paths: Sequence[Path]) -> NDArray[np.float32]:
+        clips = (vtr_runtime.Clip(path) for path in paths)
+        return np.stack([_good(item) for item in model.embed_clips(clips, decoder=decoder)])
+
+    return embed
+
+
+def _good(item: Any) -> NDArray[np.float32]:
+    if item.embedding is None:
+        raise RuntimeError(item.message)
+    found: NDArray[np.float32] = item.embedding
+    return found
+
+
+def passes_over(paths: Sequence[Path], times: int) -> Iterator[Path]:
+    for _ in range(times):
+        yield from paths
