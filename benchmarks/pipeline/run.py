@@ -35,9 +35,7 @@ from video import load_open_clip
 from vtr_runtime.clip_lists import gather
 from vtr_runtime.console import SingleCli, note, table
 from vtr_runtime.errors import UsageError
-
-# A loop that counts its frames by decoding them has nothing to show on these.
-NO_TUTORIAL_CLIP = 300  # seconds; see --longest
+from vtr_runtime.machine import machine_lines
 
 
 @dataclass
@@ -230,6 +228,8 @@ def _report(
             f"{figure['wall_to_cpu_per_core']:.2f}", f"{figure['mb']:.0f}", f"{figure['cosine_to_a']:.3f}",
         ))  # fmt: skip
     columns = ("", "precision", "videos/s", "rounds", "to (a)", "to best other", "decode %", "resize %", "engine %")
+    for line in machine_lines(machine):
+        click.echo(line)
     title = f"{clips} clips, {FRAMES} frames each, median of {rounds} rounds, {threads} threads"
     table(title, (*columns, "wall x cores / CPU", "MB", "cosine to (a)"), rows)
     for child in children:

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
+
+import vtr_runtime.machine
 
 SIDE = 4096  # of the square matrices whose product is timed; their fp32 product is 137 GFLOP
 LIBRARIES = ("torch", "open_clip_torch", "onnxruntime", "openvino", "nncf", "onnx", "onnxscript", "numpy")
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
     """What a reader needs to compare these figures with others."""
-    cpu = _cpu_info()
-    return {
-        "cpu": cpu.get("model name", platform.processor() or platform.machine()),
-        "instructions": [name for name in INSTRUCTIONS if name in cpu.get("flags", "").split()],
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
-        "load_before": round(os.getloadavg()[0], 2),
-    }
+    return vtr_runtime.machine.describe_machine(threads, LIBRARIES)
 
 
 def image_tower_flops(model: str) -> int:
@@ -59,19 +45,3 @@ def prepare_products() -> dict[str, Callable[[], Any]]:
 def product_rate(seconds: float) -> float:
     """Operations per second."""
     return 2.0 * SIDE**3 / seconds
-
-
-def _cpu_info() -> dict[str, str]:
-    path = Path("/proc/cpuinfo")
-    if not path.is_file():
-        return {}
-    first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
-    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

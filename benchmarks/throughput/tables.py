@@ -12,17 +12,14 @@ from machine import SIDE
 from results import COMPARED_WITH, Figure, best_other
 
 from vtr_runtime.console import table
+from vtr_runtime.machine import machine_lines
 
 
 def print_machine(machine: Mapping[str, Any], rates: Mapping[str, float]) -> None:
-    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-    click.echo(f"{machine['cpu']} ({', '.join(machine['instructions'])}), {machine['cores']} cores")
-    click.echo(f"{machine['threads']} threads, {machine['memory_gb']} GB, {machine['system']}")
-    click.echo(f"Python {machine['python']}, {libraries}")
+    for line in machine_lines(dict(machine)):
+        click.echo(line)
     for precision, rate in rates.items():
         click.echo(f"matrix product of {SIDE} x {SIDE} by torch.mm, {precision}: {rate / 1e9:.0f} GFLOP/s")
-    if machine["load_before"] > 0.5:
-        click.echo(f"the machine was not quiet: load average {machine['load_before']} before the start")
     click.echo()
 
 

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from .commands.bench import bench
 from .commands.build import build
 from .commands.embed import embed
 from .commands.index import index
@@ -20,7 +21,7 @@ def main() -> None:
     """Embed and search videos and sentences from a vtr-export bundle."""
 
 
-for command in (info, embed, index, search, build):
+for command in (info, embed, index, search, build, bench):
     main.add_command(command)
 
 

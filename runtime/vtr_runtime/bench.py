@@ -1,0 +1,159 @@
+"""Where the time goes on this machine: each step from a file to a row apart, then the engine by batch, then all
+together. Times are of the wall, in milliseconds."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .clips import Clip, EmbeddedClip
+from .embeddings import RowLayout, as_table
+from .errors import MediaError
+from .model import Model
+from .pixels import resize_crop
+from .video import Frames, VideoFile, read_frames, read_rgb
+
+LEAST_TIMES, MOST_TIMES = 3, 1000
+QUERY = "a man in a red shirt is cooking a meal in the kitchen"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A step's milliseconds: how often it was timed, and its percentiles. `items`: clips or sentences at a time."""
+
+    step: str
+    items: int
+    times: int
+    p50: float
+    p90: float
+    p99: float
+
+    @property
+    def items_per_second(self) -> float:
+        return 1000 * self.items / self.p50
+
+
+@dataclass(frozen=True)
+class Flow:
+    """All steps together, as `embed` runs them. `busy` is the share of the cores' time that was used."""
+
+    clips: int
+    seconds: float
+    clips_per_second: float
+    busy: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `vtr-runtime bench` prints. Memory is the process's peak so far, in MB; of a GPU it says nothing."""
+
+    backend: str
+    steps: tuple[Timing, ...]
+    video: tuple[Timing, ...]
+    text: tuple[Timing, ...]
+    flow: Flow
+    memory_mb: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def bench(model: Model, paths: Sequence[Path], *, batches: Sequence[int], seconds: float) -> Report:
+    """Measure a model on real clips. MediaError where one of them cannot be read."""
+    memory = {"loaded": _peak_mb()}
+    frames = [_frames(model, path) for path in paths]
+    steps = tuple(_steps(model, paths, frames, seconds))
+    memory["decoding"] = _peak_mb()
+    text = tuple(_text(model, batches, seconds))
+    memory["text"] = _peak_mb()
+    video = []
+    for batch in batches:
+        video.append(_video(model, frames, batch, seconds))
+        memory[f"video, batch {batch}"] = _peak_mb()
+    flow = _flow(model, paths, seconds)
+    memory["all together"] = _peak_mb()
+    return Report(model.backend_choice, steps, tuple(video), text, flow, memory)
+
+
+def _frames(model: Model, path: Path) -> Frames:
+    return read_frames(path, model.manifest.frames)
+
+
+def _steps(model: Model, paths: Sequence[Path], frames: Sequence[Frames], seconds: float) -> Iterator[Timing]:
+    """One clip at a time, each step alone; a step's times are of all clips in turn."""
+    spec = model.manifest.frames
+    yield _timed("list packets", 1, cycle([partial(VideoFile, path) for path in paths]), seconds)
+    opened = [VideoFile(path) for path in paths]
+    yield _timed("decode", 1, cycle([partial(file.read_rgb, spec) for file in opened]), seconds)
+    pictures = [read_rgb(path, spec).images for path in paths[:8]]
+    resize = [partial(_resize, images, spec.size) for images in pictures]
+    yield _timed("resize", 1, cycle(resize), seconds)
+    batch = list(islice(cycle(frames), 8))
+    yield _timed("copy into a batch of 8", 8, cycle([partial(_stack, batch)]), seconds)
+    pixels, mask = _stack(batch)
+    yield _timed("engine, batch of 8", 8, cycle([partial(model.encode_pixels, pixels, mask)]), seconds)
+    layout = RowLayout(model.manifest.dim, model.space, model.variant)
+    rows = [
+        EmbeddedClip(Clip(paths[0]), "ok", embedding=vector, times=batch[0].times)
+        for vector in model.encode_pixels(pixels, mask)
+    ]
+    yield _timed("rows for Parquet, 8", 8, cycle([partial(as_table, rows, layout)]), seconds)
+
+
+def _resize(images: Sequence[NDArray[np.uint8]], size: int) -> list[NDArray[np.uint8]]:
+    return [resize_crop(image, size) for image in images]
+
+
+def _stack(batch: Sequence[Frames]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    return np.stack([frames.pixels for frames in batch]), np.stack([frames.mask for frames in batch])
+
+
+def _video(model: Model, frames: Sequence[Frames], batch: int, seconds: float) -> Timing:
+    pixels, mask = _stack(list(islice(cycle(frames), batch)))
+    return _timed("video", batch, cycle([partial(model.backend.video, pixels, mask)]), seconds)
+
+
+def _text(model: Model, batches: Sequence[int], seconds: float) -> Iterator[Timing]:
+    yield _timed("tokenize one", 1, cycle([partial(model.tokenize, [QUERY])]), seconds)
+    for batch in batches:
+        ids = model.tokenize([QUERY] * batch)
+        yield _timed("text", batch, cycle([partial(model.encode_ids, ids)]), seconds)
+
+
+def _flow(model: Model, paths: Sequence[Path], seconds: float) -> Flow:
+    """Whole rounds over the clips until the time is up."""
+    start, used, clips = time.perf_counter(), time.process_time(), 0
+    while not clips or time.perf_counter() - start < seconds:
+        for item in model.embed_clips(map(Clip, paths)):
+            if item.embedding is None:
+                raise MediaError(item.message)
+            clips += 1
+    wall, used = time.perf_counter() - start, time.process_time() - used
+    return Flow(clips, wall, clips / wall, used / wall / (os.cpu_count() or 1))
+
+
+def _timed(step: str, items: int, calls: Iterator[Callable[[], Any]], seconds: float) -> Timing:
+    next(calls)()  # what is done once only
+    found: list[float] = []
+    begin = time.perf_counter()
+    while len(found) < LEAST_TIMES or (time.perf_counter() - begin < seconds and len(found) < MOST_TIMES):
+        call = next(calls)
+        start = time.perf_counter()
+        call()
+        found.append(1000 * (time.perf_counter() - start))
+    p50, p90, p99 = np.percentile(found, [50, 90, 99])
+    return Timing(step, items, len(found), float(p50), float(p90), float(p99))
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
