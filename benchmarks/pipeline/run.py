@@ -12,7 +12,6 @@ import json
 import logging
 import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ from video import load_open_clip
 from vtr_runtime.clip_lists import gather
 from vtr_runtime.console import SingleCli, note, table
 from vtr_runtime.errors import UsageError
-from vtr_runtime.machine import machine_lines
+from vtr_runtime.machine import machine_lines, peak_memory_mb
 
 
 @dataclass
@@ -89,8 +88,15 @@ def _serve(pipe: Connection, contestant: Contestant, clips: list[Path], threads:
             cpu, start = _processor_seconds(), time.perf_counter()
             embeddings = embed(clips)
             wall, cpu = time.perf_counter() - start, _processor_seconds() - cpu
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            pipe.send({"wall": wall, "cpu": cpu, "parts": dict(watch.seconds), "mb": peak, "embeddings": embeddings})
+            pipe.send(
+                {
+                    "wall": wall,
+                    "cpu": cpu,
+                    "parts": dict(watch.seconds),
+                    "mb": peak_memory_mb(),
+                    "embeddings": embeddings,
+                }
+            )
     except Exception as error:
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 

@@ -4,7 +4,6 @@ together. Times are of the wall, in milliseconds."""
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from .clips import Clip, EmbeddedClip
 from .embeddings import RowLayout, as_table
 from .errors import MediaError
+from .machine import peak_memory_mb
 from .model import Model
 from .pixels import resize_crop
 from .video import Frames, VideoFile, read_frames, read_rgb
@@ -70,18 +70,18 @@ class Report:
 
 def bench(model: Model, paths: Sequence[Path], *, batches: Sequence[int], seconds: float) -> Report:
     """Measure a model on real clips. MediaError where one of them cannot be read."""
-    memory = {"loaded": _peak_mb()}
+    memory = {"loaded": peak_memory_mb()}
     frames = [_frames(model, path) for path in paths]
     steps = tuple(_steps(model, paths, frames, seconds))
-    memory["decoding"] = _peak_mb()
+    memory["decoding"] = peak_memory_mb()
     text = tuple(_text(model, batches, seconds))
-    memory["text"] = _peak_mb()
+    memory["text"] = peak_memory_mb()
     video = []
     for batch in batches:
         video.append(_video(model, frames, batch, seconds))
-        memory[f"video, batch {batch}"] = _peak_mb()
+        memory[f"video, batch {batch}"] = peak_memory_mb()
     flow = _flow(model, paths, seconds)
-    memory["all together"] = _peak_mb()
+    memory["all together"] = peak_memory_mb()
     return Report(model.backend_choice, steps, tuple(video), text, flow, memory)
 
 
@@ -153,7 +153,3 @@ def _timed(step: str, items: int, calls: Iterator[Callable[[], Any]], seconds: f
         found.append(1000 * (time.perf_counter() - start))
     p50, p90, p99 = np.percentile(found, [50, 90, 99])
     return Timing(step, items, len(found), float(p50), float(p90), float(p99))
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

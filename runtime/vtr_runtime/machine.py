@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,6 +41,15 @@ def machine_lines(machine: dict[str, Any]) -> list[str]:
     if machine["load_before"] > 0.5:
         lines.append(f"the machine was not quiet: load average {machine['load_before']} before the start")
     return lines
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held at once. Where /proc is not, also what it was started from held."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def _cpu_info() -> dict[str, str]:
