@@ -6,6 +6,7 @@ the files become the output, row for row in the order of the clips. A group's ro
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ import pyarrow.parquet as pq
 from .clips import Clip, EmbeddedClip
 from .embeddings import MAX_ROW_GROUP, RowLayout, as_table
 from .errors import UsageError
-from .manifest import canonical_json, fingerprint
+from .manifest import canonical_json
 from .publish import staged_file, storage_errors
 from .sampling import Windows
 
@@ -61,14 +62,16 @@ class Job:
 
     def describe(self) -> dict[str, Any]:
         """Its settings, for a later run to compare itself with."""
-        clips = [[os.fsencode(clip.path).hex(), clip.start, clip.end] for clip in self.clips]
+        clips = hashlib.sha256()
+        for clip in self.clips:
+            clips.update(canonical_json([os.fsencode(clip.path).hex(), clip.start, clip.end]))
         return {
             "schema": SCHEMA,
             "model": self.layout.space,
             "variant": self.layout.variant,
             "backend": self.backend,
             "windows": None if self.windows is None else asdict(self.windows),
-            "clips": fingerprint(clips),
+            "clips": clips.hexdigest(),
             "groups": self.groups,
         }
 

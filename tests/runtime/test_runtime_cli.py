@@ -100,6 +100,7 @@ def test_info_says_what_a_bundle_is(small_bundle: Path) -> None:
         (["info", "nothing"], 1, "is not a folder"),
         (["embed", "nothing"], 2, "Missing option '-o'"),
         (["embed", "nothing", "-o", "x"], 2, "there is nothing to embed"),
+        (["embed", "nothing", str(Path(__file__).parent), "-o", "x"], 2, "no video was found, and "),
         (["embed", "nothing", "a", "-o", "x", "--stride", "3"], 2, "give --window too"),
         (["embed", "nothing", "a", "-o", "x", "--ray-workers", "3"], 2, "are for --engine ray"),
         (["search", "a"], 2, "Missing argument"),

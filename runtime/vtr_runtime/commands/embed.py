@@ -77,9 +77,11 @@ def embed(
         raise UsageError("--ray-workers and --ray-address are for --engine ray; give that too, or leave them out")
     windows = None if window is None else Windows(window, window if stride is None else stride)
     check_output(output, overwrite=overwrite)
+    found = gather(paths, lists)
+    if not found.clips:
+        raise UsageError(f"no video was found, and {len(found.skipped)} files that are not named like one; name them")
     model = load(bundle, backend)
     note(f"backend: {model.backend_choice}")
-    found = gather(paths, lists)
     job = Job(found.clips, RowLayout.of(model.manifest), model.backend.name, windows)
     parts = Parts(output, job)
     with parts.opened(restart=restart):
