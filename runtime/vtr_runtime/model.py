@@ -27,7 +27,7 @@ class Model:
         self.bundle = bundle
         self.backend = backend
         self.backend_choice = choice
-        self._tokenizer = Tokenizer.from_file(bundle.file(TOKENIZER), bundle.manifest.text)
+        self.tokenizer = Tokenizer.from_file(bundle.file(TOKENIZER), bundle.manifest.text)
 
     @property
     def manifest(self) -> Manifest:
@@ -53,7 +53,7 @@ class Model:
 
     def tokenize(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """Clean and tokenize: int32 [N, context length], zero-padded. TextError for what is no text."""
-        return self._tokenizer.encode(texts)
+        return self.tokenizer.encode(texts)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed sentences: float32 [N, D], unit length. TextError for what is no text."""
@@ -66,7 +66,7 @@ class Model:
         # Short sentences together: a pass costs what its longest row costs, and padding changes no embedding.
         lengths = (ids == self.manifest.text.end_id).argmax(axis=1)
         for rows in _chunks(np.argsort(lengths, kind="stable"), self.backend.text_rows):
-            out[rows] = self.backend.text(self._tokenizer.trim(ids[rows]))["embedding"]
+            out[rows] = self.backend.text(self.tokenizer.trim(ids[rows]))["embedding"]
         return out
 
     def encode_frames(self, frames: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
@@ -104,6 +104,19 @@ class Model:
             raise MediaError(f"{len(bad)} of {len(done)} videos cannot be read; the first: {bad[0].message}")
         rows = [item.embedding for item in done if item.embedding is not None]
         return np.stack(rows) if rows else np.zeros((0, self.manifest.dim), np.float32)
+
+    def rerank(
+        self, text: str, frame_embeddings: NDArray[np.float32], *, word_weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Second-stage scores float32 [K] of a sentence and K videos, by their frame_embeddings float32 [K, T, D] (zero
+        where masked). What ranks is first stage + `manifest.rerank.weight` * this, see `rescoring.second_stage`.
+
+        Where the bundle weighs words (`manifest.rerank.textual_attention`), `word_weights` float32 [L] are those of
+        `tokenize`'s ids: 2 for what matters, else 1. Without them a tagger finds them, as in training. UsageError for a
+        bundle without a second stage or another shape, ConfigError without a tagger."""
+        from .reranking import score_again
+
+        return score_again(self, text, frame_embeddings, word_weights)
 
     def embed_clips(
         self, clips: Iterable[Clip], *, windows: Windows | None = None, workers: int | None = None
