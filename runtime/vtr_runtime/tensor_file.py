@@ -58,6 +58,7 @@ def stream_tensors(path: Path, streams: Sequence[TensorStream], metadata: Mappin
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    path.unlink(missing_ok=True)  # who has mapped a file of this name, a source of the blocks maybe, keeps it whole
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for stream in streams:

@@ -34,7 +34,7 @@ _CUT = re.compile(r"(?P<path>.+):(?P<start>\d+(?:\.\d+)?)?-(?P<end>\d+(?:\.\d+)?
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option("--video", "videos", multiple=True, metavar="FILE[:START-END]", help="Find what is like this video.")
 @click.option("--exclude-self", is_flag=True, help="Leave out the file of --video itself.")
-@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many results a query.")
+@click.option("-k", type=click.IntRange(1), help="How many results a query. [default: 10]")
 @click.option(
     "--moments", type=click.IntRange(1), metavar="N", help="A file once, with its N best parts (of embed --window)."
 )
@@ -57,7 +57,7 @@ def search(
     texts: tuple[str, ...],
     videos: tuple[str, ...],
     exclude_self: bool,
-    k: int,
+    k: int | None,
     moments: int | None,
     overlapping: bool,
     ann: bool,
@@ -74,6 +74,7 @@ def search(
     vtr-runtime search bundle/ captions.vtri --video dog.mp4"""
     from ..model import load
 
+    k = k or min(10, rerank or TOP)
     _check_use(texts, videos, k, rerank, moments, overlapping=overlapping, exclude_self=exclude_self)
     model = load(bundle, backend)
     opened = _open_index(model, index_path, ann=ann)
