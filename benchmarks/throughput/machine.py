@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 SIDE = 4096  # of the square matrices whose product is timed; their fp32 product is 137 GFLOP
-LIBRARIES = ("torch", "open_clip_torch", "onnxruntime", "openvino", "nncf", "onnx", "onnxscript", "numpy")
+LIBRARIES = ("torch", "open_clip_torch", "onnxruntime", "openvino", "nncf", "onnx", "onnxscript", "numpy", "usearch")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 

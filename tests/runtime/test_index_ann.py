@@ -71,9 +71,11 @@ def test_a_graph_that_looks_at_less_finds_less(made: Path, tmp_path: Path) -> No
     """So that a recall of 1 above says something, and the settings do what they say."""
     path = tmp_path / "x.vtri"
     path.write_bytes(made.read_bytes())
-    build_ann(Index(path), ann_path(path), AnnSettings(connectivity=2, expansion_add=2, expansion_search=1))
+    build_ann(Index(path), ann_path(path), AnnSettings(connectivity=4, expansion_add=8, expansion_search=1))
     queries = near_rows(Index(path), 40, 0.8)
-    assert measure_recall(Index(path), Index(path, ann=True), queries) < 0.9
+    least = measure_recall(Index(path), Index(path, ann=True), queries)
+    assert least < 0.9
+    assert measure_recall(Index(path), Index(path, ann=True, expansion=400), queries) > least + 0.1
     assert ann_path(path).stat().st_size < ann_path(made).stat().st_size
 
 

@@ -40,6 +40,7 @@ _CUT = re.compile(r"(?P<path>.+):(?P<start>\d+(?:\.\d+)?)?-(?P<end>\d+(?:\.\d+)?
 )
 @click.option("--overlapping", is_flag=True, help="With --moments: also parts that overlap a better one.")
 @click.option("--ann", is_flag=True, help="Search the approximate index that index --ann wrote.")
+@click.option("--expansion", type=click.IntRange(1), help="Of --ann: candidates, if not as many as it was built for.")
 @click.option(
     "--rerank",
     is_flag=False,
@@ -61,6 +62,7 @@ def search(
     moments: int | None,
     overlapping: bool,
     ann: bool,
+    expansion: int | None,
     rerank: int | None,
     sheet: Path | None,
     backend: str,
@@ -76,8 +78,10 @@ def search(
 
     k = k or min(10, rerank or TOP)
     _check_use(texts, videos, k, rerank, moments, overlapping=overlapping, exclude_self=exclude_self)
+    if expansion is not None and not ann:
+        raise UsageError("--expansion is about the approximate index; give --ann too")
     model = load(bundle, backend)
-    opened = _open_index(model, index_path, ann=ann)
+    opened = _open_index(model, index_path, ann=ann, expansion=expansion)
     if sheet is not None and opened.kind == "text":
         raise UsageError(f"{index_path} holds sentences, of which there are no pictures; leave out --sheet")
     if rerank is not None:
@@ -132,7 +136,7 @@ def _check_use(
         raise UsageError(f"-k {k} shows more than the {rerank} that are scored again; give --rerank {k}")
 
 
-def _open_index(model: Model, path: Path, *, ann: bool) -> Index:
+def _open_index(model: Model, path: Path, *, ann: bool, expansion: int | None) -> Index:
     import tempfile
 
     from ..index import Index, check_space, open_rows, plan_update, write_update
@@ -145,7 +149,7 @@ def _open_index(model: Model, path: Path, *, ann: bool) -> Index:
             write_update(Path(folder) / "x.vtri", plan_update([source], space=model.space))
             return Index(Path(folder) / "x.vtri")
     check_space(source, model.space)
-    return Index(path, ann=True) if ann else source
+    return Index(path, ann=True, expansion=expansion) if ann else source
 
 
 def _embed(model: Model, clips: list[Clip]) -> NDArray[np.float32]:

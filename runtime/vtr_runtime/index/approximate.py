@@ -54,7 +54,7 @@ class Ann:
         self._graph, self._expansion = graph, expansion
 
     @classmethod
-    def open(cls, index: Path, digest: bytes | None) -> Ann:
+    def open(cls, index: Path, digest: bytes | None, expansion: int | None = None) -> Ann:
         """The graph beside an index. DataError where it is absent, damaged or of other rows; BackendError without
         USearch."""
         path, again = ann_path(index), f"make it with: vtr-runtime index BUNDLE {index} -o {index} --overwrite --ann"
@@ -70,8 +70,8 @@ class Ann:
             graph = library.Index.restore(str(path), view=True, enable_key_lookups=False)
         except Exception as error:  # USearch raises nothing narrower
             raise DataError(f"{path} cannot be opened ({error}); {again}") from error
-        graph.expansion_search = record["expansion_search"]
-        return cls(graph, record["expansion_search"])
+        graph.expansion_search = expansion or record["expansion_search"]
+        return cls(graph, graph.expansion_search)
 
     def candidates(self, queries: NDArray[np.float32], k: int) -> list[NDArray[np.int64]]:
         """For each query float32 [Q, D] the ids of all rows that the graph's search ended with, k at least where there

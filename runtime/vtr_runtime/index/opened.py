@@ -46,9 +46,10 @@ class Index:
 
     failed: Mapping[bytes, str] = {}
 
-    def __init__(self, path: Path, *, ann: bool = False) -> None:
-        """`ann`: search the graph that `vtr-runtime index --ann` wrote beside it. DataError for a damaged or foreign
-        file, or for a graph of other rows; BackendError when USearch is not installed."""
+    def __init__(self, path: Path, *, ann: bool = False, expansion: int | None = None) -> None:
+        """`ann`: search the graph that `vtr-runtime index --ann` wrote beside it, looking at `expansion` candidates
+        (default: as many as its recall was measured with). DataError for a damaged or foreign file, or for a graph of
+        other rows; BackendError when USearch is not installed."""
         self.path = Path(path)
         mend = "make it with: vtr-runtime index BUNDLE X.parquet -o X.vtri"
         if not self.path.is_file():
@@ -73,7 +74,7 @@ class Index:
         self._frames: NDArray[np.float16] | None = tensors.get("frame_embeddings")
         self.digest = tensors["digest"].tobytes() if "digest" in tensors else None
         self._check(mend)
-        self._ann = Ann.open(self.path, self.digest) if ann else None
+        self._ann = Ann.open(self.path, self.digest, expansion) if ann else None
 
     def _check(self, mend: str) -> None:
         ends = self._offsets
