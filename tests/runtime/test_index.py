@@ -257,6 +257,30 @@ def test_an_index_of_a_type_that_is_none_of_ours_is_named(tmp_path: Path) -> Non
         Index(tmp_path / "x.vtri")
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sizes": np.zeros(3, np.int64)},
+        {"ids": np.array([1, 0])},
+        {"ids": np.zeros(2, np.float64)},
+        {"embeddings": np.zeros((2, 8), np.int64)},
+        {"frame_embeddings": np.zeros((2, 3, 7), np.float16)},
+        {"frame_embeddings": np.zeros((2, 3, 8), np.float32)},
+        {"spans": np.zeros((2, 1))},
+        {"kind": "picture"},
+    ],
+)
+def test_a_hostile_index_is_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    write_index(tmp_path / "x.vtri", table(unit_rows(2, 8, 0)))
+    metadata = {"schema": "1", "space": "s", "metric": "cosine", "kind": str(changed.get("kind", "video"))}
+    arrays = {name: value for name, value in changed.items() if isinstance(value, np.ndarray)}
+    save_file({**load_file(tmp_path / "x.vtri"), **arrays}, tmp_path / "y.vtri", metadata)
+    with pytest.raises(DataError, match=r"do not fit together|is not a \.vtri index"):
+        Index(tmp_path / "y.vtri")
+
+
 def test_a_stream_that_is_too_short_is_no_file(tmp_path: Path) -> None:
     stream = TensorStream("x", np.float32, [3], [np.zeros(2)])
     with pytest.raises(ValueError, match="x got 8 bytes and takes 12"):

@@ -87,6 +87,16 @@ def test_moments_and_more_than_the_graph_looks_at(made: Path) -> None:
     assert Index(made, ann=True).search(np.zeros((0, DIM), np.float32), 5) == []
 
 
+@pytest.mark.parametrize("ann", [False, True])
+def test_threads_share_an_index(made: Path, ann: bool) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    index, queries = Index(made, ann=ann), clustered(64, 5)
+    alone = [index.search(query[None], 10) for query in queries]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda query: index.search(query[None], 10), [*queries, *queries])) == alone * 2
+
+
 def test_a_graph_of_other_rows_is_refused(made: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.vtri"
     write_index(path, table(clustered(20, 3)))

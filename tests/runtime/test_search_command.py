@@ -175,7 +175,7 @@ def test_a_query_of_many_words_is_cut_for_the_sheet(small_bundle: Path, made: Pa
         (["search", "B", "M/x.parquet", "a dog", "--video", "x.mp4"], 2, "one or the other"),
         (["search", "B", "M/x.parquet", "a dog", "--exclude-self"], 2, "give --video too"),
         (["search", "B", "M/x.parquet", "a dog", "--overlapping"], 2, "give --moments too"),
-        (["search", "B", "M/x.parquet", "a dog", "--expansion", "9"], 2, "give --ann too"),
+        (["search", "B", "M/x.parquet", "a dog", "--expansion-search", "9"], 2, "give --ann too"),
         (["search", "B", "M/x.parquet", "a dog", "--rerank"], 2, "no second stage"),
         (["search", "B", "M/x.parquet", "a dog", "--ann"], 2, "is no index; make one"),
         (["search", "B", "M/captions.vtri", "a dog", "--ann"], 1, "does not exist; make it with"),

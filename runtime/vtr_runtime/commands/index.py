@@ -34,7 +34,7 @@ FAILURES_SHOWN = 5
 @click.option("--ann", is_flag=True, help="Also write OUTPUT.usearch for search --ann, and measure what it finds.")
 @click.option("--connectivity", type=click.IntRange(2), help="Of --ann: neighbours of a row. [default: 16]")
 @click.option("--expansion-add", type=click.IntRange(1), help="Of --ann: candidates for neighbours. [default: 128]")
-@click.option("--expansion-search", type=click.IntRange(1), help="Of --ann: candidates of a search. [default: 128]")
+@click.option("--expansion-search", type=click.IntRange(1), help="Of --ann: candidates of a search. [default: 256]")
 @click.option("--ann-storage", "storage", type=click.Choice(["f16", "f32"]), help="Of --ann. [default: f16]")
 @click.option(
     "--ann-queries", type=click.Path(path_type=Path), help="Of --ann: measure with these sentences, one a line."

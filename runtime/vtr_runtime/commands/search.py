@@ -9,15 +9,16 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
-from ..clips import Clip
 from ..console import echo_json, json_option, note, table
 from ..errors import MediaError, UsageError
 from .options import backend_option, bundle_argument
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..clips import Clip
     from ..index import Hit, Index
     from ..model import Model
 
@@ -40,7 +41,12 @@ _CUT = re.compile(r"(?P<path>.+):(?P<start>\d+(?:\.\d+)?)?-(?P<end>\d+(?:\.\d+)?
 )
 @click.option("--overlapping", is_flag=True, help="With --moments: also parts that overlap a better one.")
 @click.option("--ann", is_flag=True, help="Search the approximate index that index --ann wrote.")
-@click.option("--expansion", type=click.IntRange(1), help="Of --ann: candidates, if not as many as it was built for.")
+@click.option(
+    "--expansion-search",
+    "expansion",
+    type=click.IntRange(1),
+    help="Of --ann: candidates, if not those of its building.",
+)
 @click.option(
     "--rerank",
     is_flag=False,
@@ -79,7 +85,7 @@ def search(
     k = k or min(10, rerank or TOP)
     _check_use(texts, videos, k, rerank, moments, overlapping=overlapping, exclude_self=exclude_self)
     if expansion is not None and not ann:
-        raise UsageError("--expansion is about the approximate index; give --ann too")
+        raise UsageError("--expansion-search is about the approximate index; give --ann too")
     model = load(bundle, backend)
     opened = _open_index(model, index_path, ann=ann, expansion=expansion)
     if sheet is not None and opened.kind == "text":
@@ -107,6 +113,8 @@ def search(
 
 def parse_clip(given: str) -> Clip:
     """FILE or FILE:START-END in seconds, of which either may be left out; a file of just that name comes first."""
+    from ..clips import Clip
+
     cut = _CUT.fullmatch(given)
     if cut is None or Path(given).exists():
         return Clip(Path(given))
@@ -153,6 +161,8 @@ def _open_index(model: Model, path: Path, *, ann: bool, expansion: int | None) -
 
 
 def _embed(model: Model, clips: list[Clip]) -> NDArray[np.float32]:
+    import numpy as np
+
     rows = []
     for item in model.embed_clips(clips):
         if item.embedding is None:

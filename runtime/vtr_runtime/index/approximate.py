@@ -32,7 +32,7 @@ class AnnSettings:
 
     connectivity: int = 16  # neighbours of a node
     expansion_add: int = 128  # candidates looked at for a new node's neighbours
-    expansion_search: int = 128  # candidates looked at for a query
+    expansion_search: int = 256  # candidates looked at for a query; sentences need more than videos
     storage: Literal["f32", "f16"] = "f16"  # of the graph's own copy of the vectors
 
 
@@ -170,5 +170,5 @@ def _read_record(path: Path) -> dict[str, Any] | None:
             record = json.loads(file.read(length))
         except ValueError:
             return None
-    fits = isinstance(record, dict) and isinstance(record.get("digest"), str)
-    return record if fits and isinstance(record.get("expansion_search"), int) else None
+    sound = isinstance(record, dict) and isinstance(record.get("digest"), str)
+    return record if sound and isinstance(record.get("expansion_search"), int) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,10 +67,10 @@ class Index:
             self._spans: NDArray[np.float64] = tensors["spans"]
             self.kind = cast(Kind, metadata.get("kind", "video"))
             self.next_id = int(metadata.get("next_id", self.ids.max(initial=-1) + 1))
+            unknown = np.full(self.count, UNKNOWN, np.int64)
+            self._stamps = np.stack([tensors.get(name, unknown) for name in ("sizes", "mtimes")], axis=1)
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise DataError(f"{path} is not a .vtri index ({error}); {mend}") from error
-        unknown = np.full(self.count, UNKNOWN, np.int64)
-        self._stamps = np.stack([tensors.get(name, unknown) for name in ("sizes", "mtimes")], axis=1)
         self._frames: NDArray[np.float16] | None = tensors.get("frame_embeddings")
         self.digest = tensors["digest"].tobytes() if "digest" in tensors else None
         self._check(mend)
@@ -79,11 +79,16 @@ class Index:
     def _check(self, mend: str) -> None:
         ends = self._offsets
         sound = (
-            self.ids.shape == (self.count,)
+            self.kind in get_args(Kind)
+            and [part.dtype for part in (self.ids, self._offsets, self._stamps)] == [np.int64] * 3
+            and [self._paths.dtype, self._spans.dtype] == [np.uint8, np.float64]
+            and self.vectors.dtype in (np.float32, np.float16)
+            and self.ids.shape == (self.count,)
             and bool((np.diff(self.ids) > 0).all())
             and self._spans.shape == (self.count, 2)
             and self._stamps.shape == (self.count, 2)
-            and (self._frames is None or (self._frames.ndim == 3 and len(self._frames) == self.count))
+            and (self._frames is None or self._frames.dtype == np.float16)
+            and (self._frames is None or (self._frames.ndim == 3 and self._frames.shape[::2] == self.vectors.shape))
             and ends.shape == (self.count + 1,)
             and int(ends[0]) == 0
             and int(ends[-1]) == self._paths.size
@@ -122,7 +127,7 @@ class Index:
     ) -> list[list[Hit]]:
         """`best` are the query's best rows; where they lie in too few files, more are asked for."""
         files = dict.fromkeys(hit.path for hit in best)
-        asked = len(best)
+        asked = k * moments
         while len(files) < k and asked < self.count:
             asked *= 4
             [best] = self.search(query[None], asked)

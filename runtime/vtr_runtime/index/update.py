@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +62,8 @@ def plan_update(
     gone, changed, unstamped = _look(sources, left, latest) if prune else (set[bytes](), set[bytes](), 0)
     if left and len(gone) == len(left):
         raise DataError(
-            f"all {len(left)} files of the index are gone, such as {os.fsdecode(left[0])!r}; mount their drive, or run "
-            "this in the folder that their names start from"
+            f"all {len(left)} files of the index are gone, such as {os.fsdecode(left[0])!r}; mount their drive, run "
+            "this in the folder that their names start from, or --delete them"
         )
     dropped = deleted | gone | changed
     return Update(
@@ -77,16 +77,18 @@ def plan_update(
         gone=len(gone),
         changed=len(changed),
         unstamped=unstamped,
-        failed=tuple(_failures(sources, set(left) - dropped)),
+        failed=tuple(_failures(sources, latest, dropped)),
     )
 
 
-def _failures(sources: Sequence[RowSource], staying: set[bytes]) -> Iterator[tuple[bytes, str, bool]]:
-    """Files of which no part could be embedded."""
-    for source in sources:
-        if source.failed:
-            own = set(source.table.paths)
-            yield from ((path, why, path in staying) for path, why in source.failed.items() if path not in own)
+def _failures(
+    sources: Sequence[RowSource], latest: Mapping[bytes, int], dropped: set[bytes]
+) -> Iterator[tuple[bytes, str, bool]]:
+    """Files of which a source has no part because none could be embedded, and no later source has one."""
+    for number, source in enumerate(sources):
+        for path, why in source.failed.items():
+            if latest.get(path, -1) < number:
+                yield path, why, path in latest and path not in dropped
 
 
 def _check_alike(sources: Sequence[RowSource], space: str) -> None:
