@@ -29,7 +29,8 @@ def contact_sheet(queries: Sequence[str], hits: Sequence[Sequence[Hit]]) -> Imag
         draw.text((GAP, top), _fit(title, font, sheet.width - 2 * GAP), fill="black", font=font)
         for c, hit in enumerate(row):
             left = GAP + c * cell_width
-            label = f"{c + 1}. {hit.score:.3f}  {printable(hit.path.name)}"
+            part = "" if hit.seconds == "whole" else f"{hit.seconds}  "
+            label = f"{c + 1}. {hit.score:.3f}  {part}{printable(hit.path.name)}"
             draw.text((left, top + TEXT), _fit(label, font, cell_width - GAP), fill="#555555", font=font)
             for f, picture in enumerate(_pictures(hit)):
                 sheet.paste(picture, (left + f * SIDE, top + 2 * TEXT))

@@ -230,7 +230,7 @@ def _show(query: str, files: Files, *, sentences: bool) -> None:
         table(title, ("", "score", "sentence"), [(n, f"{hit.score:.4f}", hit.text) for n, [hit] in enumerate(files, 1)])
         return
     rows = [
-        (rank if place == 0 else "", f"{hit.score:.4f}", hit.path if place == 0 else "", _span(hit))
+        (rank if place == 0 else "", f"{hit.score:.4f}", hit.path if place == 0 else "", hit.seconds)
         for rank, hits in enumerate(files, 1)
         for place, hit in enumerate(hits)
     ]
@@ -243,9 +243,3 @@ def _plain(hit: Hit) -> dict[str, Any]:
     found = {**asdict(hit), "path": str(hit.path)}
     del found["text"]
     return found
-
-
-def _span(hit: Hit) -> str:
-    if hit.start is None and hit.end is None:
-        return "whole"
-    return f"{hit.start or 0:.1f} - {'end' if hit.end is None else f'{hit.end:.1f}'}"

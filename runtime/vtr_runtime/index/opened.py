@@ -38,6 +38,13 @@ class Hit:
     end: float | None
     text: str | None = None
 
+    @property
+    def seconds(self) -> str:
+        """Which part of the file, for a person."""
+        if self.start is None and self.end is None:
+            return "whole"
+        return f"{self.start or 0:.1f} - {'end' if self.end is None else f'{self.end:.1f}'}"
+
 
 class Index:
     """An opened `.vtri` file, and a source of rows for another. Rows are read from disk as a search passes over them.
