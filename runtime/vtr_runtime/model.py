@@ -27,7 +27,7 @@ class Model:
         self.bundle = bundle
         self.backend = backend
         self.backend_choice = choice
-        self.tokenizer = Tokenizer.from_file(bundle.file(TOKENIZER), bundle.manifest.text)
+        self._tokenizer = Tokenizer.from_file(bundle.file(TOKENIZER), bundle.manifest.text)
 
     @property
     def manifest(self) -> Manifest:
@@ -42,6 +42,10 @@ class Model:
     def variant(self) -> str:
         return self.manifest.variant
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
     def read_frames(
         self, path: str | Path, start: float | None = None, end: float | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float64]]:
@@ -53,7 +57,7 @@ class Model:
 
     def tokenize(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """Clean and tokenize: int32 [N, context length], zero-padded. TextError for what is no text."""
-        return self.tokenizer.encode(texts)
+        return self._tokenizer.encode(texts)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed sentences: float32 [N, D], unit length. TextError for what is no text."""
@@ -66,7 +70,7 @@ class Model:
         # Short sentences together: a pass costs what its longest row costs, and padding changes no embedding.
         lengths = (ids == self.manifest.text.end_id).argmax(axis=1)
         for rows in _chunks(np.argsort(lengths, kind="stable"), self.backend.text_rows):
-            out[rows] = self.backend.text(self.tokenizer.trim(ids[rows]))["embedding"]
+            out[rows] = self.backend.text(self._tokenizer.trim(ids[rows]))["embedding"]
         return out
 
     def encode_frames(self, frames: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:

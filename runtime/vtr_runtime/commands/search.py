@@ -87,7 +87,7 @@ def search(
     if expansion is not None and not ann:
         raise UsageError("--expansion-search is about the approximate index; give --ann too")
     model = load(bundle, backend)
-    opened = _open_index(model, index_path, ann=ann, expansion=expansion)
+    opened = _open_index(model, index_path, ann=ann, expansion=expansion, frames=rerank is not None)
     if sheet is not None and opened.kind == "text":
         raise UsageError(f"{index_path} holds sentences, of which there are no pictures; leave out --sheet")
     if rerank is not None:
@@ -95,10 +95,11 @@ def search(
     else:
         clips = [parse_clip(video) for video in videos]
         queries = _embed(model, clips) if clips else model.encode_texts(texts)
-        own = [clip.path for clip in clips] if exclude_self else [None] * len(queries)
-        found = [
-            _find(opened, query[None], k, moments, overlapping, path) for query, path in zip(queries, own, strict=True)
-        ]
+        if exclude_self:
+            pairs = zip(queries, clips, strict=True)
+            found = [_find_others(opened, query[None], k, moments, overlapping, clip.path) for query, clip in pairs]
+        else:
+            found = _find(opened, queries, k, moments, overlapping)
     if sheet is not None:
         _draw(sheet, texts or videos, found)
     if as_json:
@@ -144,7 +145,7 @@ def _check_use(
         raise UsageError(f"-k {k} shows more than the {rerank} that are scored again; give --rerank {k}")
 
 
-def _open_index(model: Model, path: Path, *, ann: bool, expansion: int | None) -> Index:
+def _open_index(model: Model, path: Path, *, ann: bool, expansion: int | None, frames: bool) -> Index:
     import tempfile
 
     from ..index import Index, check_space, open_rows, plan_update, write_update
@@ -154,7 +155,7 @@ def _open_index(model: Model, path: Path, *, ann: bool, expansion: int | None) -
         if ann:
             raise UsageError(f"{path} is no index; make one: vtr-runtime index BUNDLE {path} -o X.vtri --ann")
         with tempfile.TemporaryDirectory() as folder:
-            write_update(Path(folder) / "x.vtri", plan_update([source], space=model.space))
+            write_update(Path(folder) / "x.vtri", plan_update([source], space=model.space), frames=frames)
             return Index(Path(folder) / "x.vtri")
     check_space(source, model.space)
     return Index(path, ann=True, expansion=expansion) if ann else source
@@ -173,20 +174,24 @@ def _embed(model: Model, clips: list[Clip]) -> NDArray[np.float32]:
     return np.stack(rows)
 
 
-def _find(
-    index: Index, query: NDArray[np.float32], k: int, moments: int | None, overlapping: bool, own: Path | None
+def _find(index: Index, queries: NDArray[np.float32], k: int, moments: int | None, overlapping: bool) -> list[Files]:
+    """The first k results of each query [Q, D]."""
+    if moments is not None:
+        return index.search_files(queries, k, moments, overlapping=overlapping)
+    return [[[hit] for hit in hits] for hits in index.search(queries, k)]
+
+
+def _find_others(
+    index: Index, query: NDArray[np.float32], k: int, moments: int | None, overlapping: bool, own: Path
 ) -> Files:
-    """The first k results of one query [1, D]; `own` is a file to leave out."""
+    """The first k results of a query [1, D] that are not of its own file, which may have any number of parts."""
     asked = k
     while True:
-        if moments is None:
-            files = [[hit] for hit in index.search(query, asked)[0]]
-        else:
-            files = index.search_files(query, asked, moments, overlapping=overlapping)[0]
-        others = [hits for hits in files if own is None or not _same_file(hits[0].path, own)]
-        if len(others) >= k or own is None or asked >= index.count:
-            return others[:k]
         asked *= 4
+        [files] = _find(index, query, asked, moments, overlapping)
+        others = [hits for hits in files if not _same_file(hits[0].path, own)]
+        if len(others) >= k or asked >= index.count:
+            return others[:k]
 
 
 def _same_file(one: Path, other: Path) -> bool:

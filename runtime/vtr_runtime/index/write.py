@@ -51,7 +51,7 @@ def write_update(
     kind = np.dtype(np.float16 if half else np.float32)
 
     def vectors() -> Iterator[NDArray[Any]]:
-        for block in _chosen(update, lambda source: _checked(source)):
+        for block in _chosen(update, _checked):
             stored = block.astype(kind, copy=False)
             digest.update(np.ascontiguousarray(stored).data)
             advance(len(stored))
