@@ -54,24 +54,26 @@ class Ann:
         self._graph, self._expansion = graph, expansion
 
     @classmethod
-    def open(cls, index: Path, digest: bytes | None, expansion: int | None = None) -> Ann:
+    def open(cls, index: Index, expansion: int | None = None) -> Ann:
         """The graph beside an index. DataError where it is absent, damaged or of other rows; BackendError without
         USearch."""
-        path, again = ann_path(index), f"make it with: vtr-runtime index BUNDLE {index} -o {index} --overwrite --ann"
+        path = ann_path(index.path)
+        again = f"make it with: vtr-runtime index BUNDLE {index.path} -o {index.path} --overwrite --ann"
         library = import_usearch()
         if not path.is_file():
             raise DataError(f"{path} does not exist; {again}")
         record = _read_record(path)
         if record is None:
             raise DataError(f"{path} is not the graph of an index; {again}")
-        if digest is None or record["digest"] != digest.hex():
-            raise DataError(f"{path} was made of other rows than {index} holds; {again}")
+        if index.digest is None or record["digest"] != index.digest.hex():
+            raise DataError(f"{path} was made of other rows than {index.path} holds; {again}")
+        wanted = expansion or record["expansion_search"]
+        graph = _new_graph(library, index.dim, AnnSettings(expansion_search=wanted, storage=record["storage"]))
         try:
-            graph = library.Index.restore(str(path), view=True, enable_key_lookups=False)
+            graph.view(str(path))
         except Exception as error:  # USearch raises nothing narrower
             raise DataError(f"{path} cannot be opened ({error}); {again}") from error
-        graph.expansion_search = expansion or record["expansion_search"]
-        return cls(graph, graph.expansion_search)
+        return cls(graph, wanted)
 
     def candidates(self, queries: NDArray[np.float32], k: int) -> list[NDArray[np.int64]]:
         """For each query float32 [Q, D] the ids of all rows that the graph's search ended with, k at least where there
@@ -117,22 +119,15 @@ def build_ann(
     if index.digest is None:
         raise DataError(f"{index.path} is of an earlier vtr-runtime; make it again from its Parquet files")
     start = time.perf_counter()
-    graph = library.Index(
-        ndim=index.dim,
-        metric="ip",
-        dtype=settings.storage,
-        connectivity=settings.connectivity,
-        expansion_add=settings.expansion_add,
-        expansion_search=settings.expansion_search,
-        enable_key_lookups=False,
-    )
+    graph = _new_graph(library, index.dim, settings)
     row = 0
     for block in index.vector_blocks():
         graph.add(index.ids[row : row + len(block)].astype(np.uint64), np.ascontiguousarray(block))
         row += len(block)
         advance(len(block))
     graph.save(str(path))
-    record = json.dumps({"digest": index.digest.hex(), "expansion_search": settings.expansion_search}).encode()
+    known = {"digest": index.digest.hex(), "expansion_search": settings.expansion_search, "storage": settings.storage}
+    record = json.dumps(known).encode()
     with path.open("ab") as file:
         file.write(record + len(record).to_bytes(4, "little") + MAGIC)
     return time.perf_counter() - start
@@ -156,6 +151,18 @@ def near_rows(index: Index, count: int, cosine: float) -> NDArray[np.float32]:
     return cosine * rows + np.float32(np.sqrt(1 - cosine**2)) * away
 
 
+def _new_graph(library: Any, dim: int, settings: AnnSettings) -> Any:
+    return library.Index(
+        ndim=dim,
+        metric="ip",
+        dtype=settings.storage,
+        connectivity=settings.connectivity,
+        expansion_add=settings.expansion_add,
+        expansion_search=settings.expansion_search,
+        enable_key_lookups=False,
+    )
+
+
 def _read_record(path: Path) -> dict[str, Any] | None:
     """What lies behind USearch's bytes; None where nothing of the kind does."""
     with path.open("rb") as file:
@@ -170,5 +177,6 @@ def _read_record(path: Path) -> dict[str, Any] | None:
             record = json.loads(file.read(length))
         except ValueError:
             return None
-    sound = isinstance(record, dict) and isinstance(record.get("digest"), str)
-    return record if sound and isinstance(record.get("expansion_search"), int) else None
+    kinds = {"digest": str, "expansion_search": int, "storage": str}
+    sound = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+    return record if sound else None

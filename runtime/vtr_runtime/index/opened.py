@@ -81,7 +81,7 @@ class Index:
         self._frames: NDArray[np.float16] | None = tensors.get("frame_embeddings")
         self.digest = tensors["digest"].tobytes() if "digest" in tensors else None
         self._check(mend)
-        self._ann = Ann.open(self.path, self.digest, expansion) if ann else None
+        self._ann = Ann.open(self, expansion) if ann else None
 
     def _check(self, mend: str) -> None:
         ends = self._offsets
