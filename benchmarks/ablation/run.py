@@ -87,7 +87,7 @@ def _train(row: Row, seed: int, output: Path, run: Path, quick: bool) -> None:
 def _test(row: Row, data: Path, run: Path) -> None:
     """test.json: the first stage on the test split, and `second_stage` where the row has one."""
     from vtr_export.model.checkpoint import load_checkpoint
-    from vtr_training.data.parts_of_speech import HantaTagger
+    from vtr_runtime.parts_of_speech import HantaTagger
     from vtr_training.data.split import load_split
     from vtr_training.embed import embed_split, make_tokenizer
     from vtr_training.evaluate import evaluate_embeddings

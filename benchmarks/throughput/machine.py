@@ -8,7 +8,7 @@ from typing import Any
 import vtr_runtime.machine
 
 SIDE = 4096  # of the square matrices whose product is timed; their fp32 product is 137 GFLOP
-LIBRARIES = ("torch", "open_clip_torch", "onnxruntime", "openvino", "nncf", "onnx", "onnxscript", "numpy")
+LIBRARIES = ("torch", "open_clip_torch", "onnxruntime", "openvino", "nncf", "onnx", "onnxscript", "numpy", "usearch")
 
 
 def describe_machine(threads: int) -> dict[str, Any]:

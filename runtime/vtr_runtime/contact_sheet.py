@@ -25,10 +25,12 @@ def contact_sheet(queries: Sequence[str], hits: Sequence[Sequence[Hit]]) -> Imag
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for r, (query, row) in enumerate(zip(queries, hits, strict=True)):
         top = GAP + r * row_height
-        draw.text((GAP, top), f"“{query}”", fill="black", font=font)
+        title = f"“{' '.join(printable(query).split())}”"
+        draw.text((GAP, top), _fit(title, font, sheet.width - 2 * GAP), fill="black", font=font)
         for c, hit in enumerate(row):
             left = GAP + c * cell_width
-            label = f"{c + 1}. {hit.score:.3f}  {printable(hit.path.name)}"
+            part = "" if hit.seconds == "whole" else f"{hit.seconds}  "
+            label = f"{c + 1}. {hit.score:.3f}  {part}{printable(hit.path.name)}"
             draw.text((left, top + TEXT), _fit(label, font, cell_width - GAP), fill="#555555", font=font)
             for f, picture in enumerate(_pictures(hit)):
                 sheet.paste(picture, (left + f * SIDE, top + 2 * TEXT))
@@ -36,7 +38,8 @@ def contact_sheet(queries: Sequence[str], hits: Sequence[Sequence[Hit]]) -> Imag
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Cut text that would run into the next column."""
+    """Cut text that would run out of its place."""
+    text = text[:width]  # no letter is narrower than a pixel
     while font.getlength(text) > width:
         text = text[:-2] + "…"
     return text

@@ -43,6 +43,10 @@ class Model:
     def variant(self) -> str:
         return self.manifest.variant
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
     def read_frames(
         self, path: str | Path, start: float | None = None, end: float | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float64]]:
@@ -105,6 +109,19 @@ class Model:
             raise MediaError(f"{len(bad)} of {len(done)} videos cannot be read; the first: {bad[0].message}")
         rows = [item.embedding for item in done if item.embedding is not None]
         return np.stack(rows) if rows else np.zeros((0, self.manifest.dim), np.float32)
+
+    def rerank(
+        self, text: str, frame_embeddings: NDArray[np.float32], *, word_weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Second-stage scores float32 [K] of a sentence and K videos, by their frame_embeddings float32 [K, T, D] (zero
+        where masked). What ranks is first stage + `manifest.rerank.weight` * this, see `rescoring.second_stage`.
+
+        Where the bundle weighs words (`manifest.rerank.textual_attention`), `word_weights` float32 [L] are those of
+        `tokenize`'s ids: 2 for what matters, else 1. Without them a tagger finds them, as in training. UsageError for a
+        bundle without a second stage or another shape, ConfigError without a tagger."""
+        from .reranking import score_again
+
+        return score_again(self, text, frame_embeddings, word_weights)
 
     def embed_clips(
         self,

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from vtr_runtime.cli import main
 from vtr_runtime.clips import Clip
-from vtr_runtime.embeddings import EmbeddingTable
 from vtr_runtime.errors import MediaError, UsageError
 from vtr_runtime.index import Index, write_index
 from vtr_runtime.manifest import FrameSpec
 from vtr_runtime.model import Model
+from vtr_runtime.rows import EmbeddingTable
 from vtr_runtime.sampling import Windows
 from vtr_runtime.video import VideoFile, read_frames
 

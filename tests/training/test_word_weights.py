@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from vtr_export.model.backbone import TextTransformer
 from vtr_export.model.config import TextConfig
 from vtr_export.tokenizer import write_tokenizer
+from vtr_runtime import parts_of_speech
 from vtr_runtime.errors import ConfigError, DataError, StorageError, TextError
+from vtr_runtime.parts_of_speech import STOP_WORDS, HantaTagger, SpacyTagger
 from vtr_runtime.text import Tokenizer, clean
-from vtr_training.data import parts_of_speech
-from vtr_training.data.parts_of_speech import STOP_WORDS, HantaTagger, SpacyTagger, choose_tagger
+from vtr_training.data.parts_of_speech import choose_tagger
 from vtr_training.data.word_weights import cached_word_weights, word_weights
 
 HARD = [json.loads(line)["text"] for line in (Path(__file__).parents[1] / "data/hard_strings.jsonl").open()]

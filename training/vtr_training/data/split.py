@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from vtr_runtime.errors import DataError
 from vtr_runtime.manifest import FrameSpec, fingerprint
+from vtr_runtime.parts_of_speech import Tagger
 from vtr_runtime.text import Tokenizer
 
 from .frame_cache import CachedFrames, cached_frames
 from .jsonl import Clip, data_file, read_clips
-from .parts_of_speech import Tagger
 from .word_weights import cached_word_weights
 
 
