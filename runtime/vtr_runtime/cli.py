@@ -11,6 +11,7 @@ from .commands.embed import embed
 from .commands.index import index
 from .commands.info import info
 from .commands.search import search
+from .commands.serve import serve
 from .console import Cli
 
 
@@ -20,7 +21,7 @@ def main() -> None:
     """Embed and search videos and sentences from a vtr-export bundle."""
 
 
-for command in (info, embed, index, search, build):
+for command in (info, embed, index, search, build, serve):
     main.add_command(command)
 
 

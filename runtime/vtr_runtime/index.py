@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from .clips import Clip
 from .embeddings import EmbeddingTable, read_embeddings
 from .errors import DataError, SpaceError
 from .tensor_file import save_tensors
@@ -92,6 +93,14 @@ class Index:
             [self._hit(int(row), float(score)) for row, score in zip(rows, scores, strict=True)]
             for rows, scores in zip(best_rows, best_scores, strict=True)
         ]
+
+    def clip(self, row_id: int) -> Clip | None:
+        """The clip that a hit of this id shows; None where no row has it."""
+        rows = np.flatnonzero(self._ids == row_id)
+        if not len(rows):
+            return None
+        hit = self._hit(int(rows[0]), 0.0)
+        return Clip(hit.path, hit.start, hit.end)
 
     def search_files(self, queries: NDArray[np.float32], k: int, moments: int) -> list[list[list[Hit]]]:
         """For each query float32 [Q, D] the k files that hold the best rows, best first, each with its best rows."""
