@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.exceptions import HTTPException
 
 from ..errors import MediaError, TextError, UsageError
 from .batcher import BusyError
@@ -17,6 +17,7 @@ from .schemas import Failure
 
 # For the description of the interface; FastAPI would promise a shape of its own for 422.
 FAILURES: dict[int | str, dict[str, Any]] = {422: {"model": Failure}, "default": {"model": Failure}}
+NO_JSON = 'the body is no JSON; send for example {"text": "a dog runs"}'
 NO_PATHS = "a client names no file of the server: send a video to /v1/videos, or search by text"
 
 
@@ -26,7 +27,7 @@ def add_failure_handlers(app: FastAPI) -> None:
     app.add_exception_handler(MediaError, _with_status(422))
     app.add_exception_handler(BusyError, _with_status(503, {"Retry-After": "1"}))
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(AnyHTTPException, _refused)
+    app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(OSError, _storage)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -45,16 +46,19 @@ async def _invalid(_: Request, error: Any) -> JSONResponse:
     if first["type"] == "extra_forbidden":
         return refuse(422, f"there is no field '{where}' here; {NO_PATHS}")
     if first["type"] == "json_invalid":
-        return refuse(422, 'the body is no JSON; send for example {"text": "a dog runs"}')
+        return refuse(422, NO_JSON)
     said = first["msg"].removeprefix("Value error, ")
     return refuse(422, f"{where}: {said[:1].lower()}{said[1:]}; /docs shows what is taken")
 
 
 async def _refused(request: Request, error: Any) -> JSONResponse:
-    sentences = {404: f"there is nothing at {request.url.path[:100]}", 405: f"{request.method} is not answered here"}
-    own = isinstance(error, HTTPException)  # else the router's, in two words
-    said = error.detail if own else sentences.get(error.status_code, error.detail) + "; see /docs"
-    return refuse(error.status_code, said, error.headers)
+    """Our own sentences as they are, the framework's few words in a sentence."""
+    framework = {
+        "Not Found": f"there is nothing at {request.url.path[:100]}; see /docs",
+        "Method Not Allowed": f"{request.method} is not answered at {request.url.path[:100]}; see /docs",
+        "There was an error parsing the body": NO_JSON,
+    }
+    return refuse(error.status_code, framework.get(error.detail, error.detail), error.headers)
 
 
 async def _storage(_: Request, error: Any) -> JSONResponse:

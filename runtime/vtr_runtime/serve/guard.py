@@ -59,18 +59,15 @@ class Guard:
         return None
 
     async def _pass_on(self, scope: Scope, body: Body, send: Send) -> None:
-        """Run the app until it ends or the client is gone."""
+        """Run the app until it ends, the client is gone, or the server ends."""
         handler = asyncio.ensure_future(self._app(scope, body.receive, send))
         watcher = asyncio.ensure_future(body.wait_until_gone())
-        try:
+        with suppress(asyncio.CancelledError):
             await asyncio.wait((handler, watcher), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (handler, watcher):
-                task.cancel()  # whichever is left: nobody waits for the answer, or it is given
+        for task in (watcher, handler):
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await watcher
-            with suppress(asyncio.CancelledError):
-                await handler
+                await task
 
 
 class Body:
@@ -105,7 +102,8 @@ class Body:
             raise HTTPException(408, "the body came too slowly; send it again") from None
         if message["type"] == "http.disconnect":
             self._gone.set()
-            return message
+            self._complete.set()
+            await asyncio.Event().wait()  # until the guard cancels whoever waits here
         self._count += len(message.get("body", b""))
         if self._count > self._most:
             raise self._too_large()
@@ -114,11 +112,11 @@ class Body:
         return message
 
     async def wait_until_gone(self) -> None:
-        """Returns when the client has left, which can be seen only once its body is read."""
+        """Returns when the client has left. Until its body is read only `receive` can see that."""
         await self._complete.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._gone.set()
+        while not self._gone.is_set():
+            if (await self._receive())["type"] == "http.disconnect":
+                self._gone.set()
 
     def _too_large(self) -> HTTPException:
         most = f"{self._most / (1 << 20):g} MB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -58,6 +59,7 @@ def serve(service: Service, opened: socket.socket, ready: Callable[[], None]) ->
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         limit_concurrency=settings.requests + SPARE_CONNECTIONS,
     )
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a client's mistake, which it is told
     # uvicorn ends in order and then raises the signal again for whoever was there before it.
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
