@@ -20,11 +20,12 @@ class BusyError(VtrError):
     """More is asked for than can wait."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Waiting(Generic[Job, Answer]):
     job: Job
     size: int
     answer: asyncio.Future[Answer]
+    is_queued: bool = True
 
 
 class Batcher(Generic[Job, Answer]):
@@ -49,7 +50,7 @@ class Batcher(Generic[Job, Answer]):
         try:
             return await item.answer
         finally:
-            with suppress(ValueError):  # it was taken
+            if item.is_queued:
                 self._queue.remove(item)
                 self._count(-size)
 
@@ -77,8 +78,10 @@ class Batcher(Generic[Job, Answer]):
         batch: list[_Waiting[Job, Answer]] = []
         size = 0
         while self._queue and (not batch or size + self._queue[0].size <= self._most):
-            batch.append(self._queue.popleft())
-            size += batch[-1].size
+            item = self._queue.popleft()
+            item.is_queued = False
+            batch.append(item)
+            size += item.size
         self._count(-size)
         return batch
 
