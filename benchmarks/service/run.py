@@ -3,9 +3,9 @@
     python benchmarks/service/run.py [--bundle BUNDLE] [--clients 64] [--json out/service.json]
 
 Without BUNDLE it is the one of benchmarks/throughput, made where it is not there yet: ViT-B/32 with random weights and
-DITS of 10 steps, since time does not depend on weights. Two services of the same bundle, one with `--batch 64`, one with `--batch 1`, are asked in turn, round after round, by
-one client and by all; each client sends its next sentence when it has the answer to the last. No sentence is sent
-twice. The library's own rows have neither HTTP nor queue."""
+DITS of 10 steps; time does not depend on weights. Two services of it, one with `--batch 64`, one with `--batch 1`, are
+asked in turn, round after round, by one client and by all; each client sends its next sentence when it has the answer
+to the last. No sentence is sent twice. The library's own rows have neither HTTP nor queue."""
 
 from __future__ import annotations
 

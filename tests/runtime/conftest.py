@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 if TYPE_CHECKING:
     from vtr_runtime.model import Model
@@ -16,12 +17,14 @@ HOSTILE = "<img src=x onerror=document.title='bitten'>.mp4"
 
 
 @pytest.fixture(scope="session")
-def served_folder(small_model: Model, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def served_folder(
+    small_bundle: Path, small_model: Model, clips: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Videos and `x.vtri`: ids 0 to 2 are parts of a VP9 film, from 0.25 s on; 3 is H.265 under a hostile name, 4 a
     file that is gone since, 5 one whose name is no UTF-8, 6 one outside the folder."""
+    from vtr_runtime.cli import main
     from vtr_runtime.clips import Clip
     from vtr_runtime.embeddings import RowLayout, write_embeddings
-    from vtr_runtime.index import merge_tables, write_index
 
     folder = tmp_path_factory.mktemp("served")
     film, foreign = clips / "media3_bear-vp9-odd-dimensions.webm", clips.parents[2] / "vtr_export" / "media"
@@ -37,6 +40,7 @@ def served_folder(small_model: Model, clips: Path, tmp_path_factory: pytest.Temp
     others = [Clip(folder / name) for name in list(sources)[1:]]
     rows = small_model.embed_clips([*parts, *others, Clip(clips / "decord_video_180.mov")])
     write_embeddings(folder / "x.parquet", rows, RowLayout.of(small_model.manifest))
-    write_index(folder / "x.vtri", merge_tables([folder / "x.parquet"], small_model.space))
+    made = ("index", small_bundle, folder / "x.parquet", "-o", folder / "x.vtri")
+    assert CliRunner().invoke(main, list(map(str, made))).exit_code == 0
     (folder / "gone.webm").unlink()
     return folder

@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
@@ -30,6 +31,7 @@ from .service import Query, Service, name_of
 from .uploads import FIELDS, FILE, UploadReader
 
 PAGE = Path(__file__).with_name("page")
+RowId = Annotated[int, InPath(ge=0, lt=1 << 63)]
 Result = TypeVar("Result")
 
 UPLOAD_SCHEMA = {
@@ -130,7 +132,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
 
 def _add_media(app: FastAPI, service: Service) -> None:
     @app.get("/v1/media/{row_id}", response_class=FileResponse)
-    async def media(row_id: int) -> FileResponse:
+    async def media(row_id: RowId) -> FileResponse:
         """The file of a hit. `Range` is honoured, so that a player can jump to the moment."""
         clip = _clip(service, row_id)
         kind = mimetypes.guess_type(clip.path.name)[0] or ""
@@ -138,7 +140,7 @@ def _add_media(app: FastAPI, service: Service) -> None:
         return FileResponse(clip.path, media_type=kind if kind.startswith("video/") else "application/octet-stream")
 
     @app.get("/v1/still/{row_id}", response_class=Response)
-    async def still(row_id: int) -> Response:
+    async def still(row_id: RowId) -> Response:
         """A picture of a hit: the middle frame as JPEG, for what a browser cannot play."""
         clip = _clip(service, row_id)
         try:
