@@ -142,7 +142,7 @@ def test_decoders_refuse_what_cannot_wait_and_free_the_place_of_who_leaves() -> 
         await until(begun.is_set)
         waits = asyncio.create_task(decoders.run(lambda: "never"))
         await asyncio.sleep(0)
-        with pytest.raises(BusyError, match="too many videos wait"):
+        with pytest.raises(BusyError, match="too many videos are at work"):
             await decoders.run(work)
         waits.cancel()
         await asyncio.sleep(0)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +134,20 @@ def test_a_client_who_leaves_in_the_midst_of_an_upload_leaves_nothing(server: Ru
         assert eventually(lambda: any(path.stat().st_size > 100_000 for path in server.uploads.glob("*/upload")))
     assert eventually(server.is_clean)
     assert eventually(lambda: server.metric("vtr_requests_in_flight") == 1)  # the one that asks
+
+
+def test_uploads_beyond_their_places_are_refused(server: Running) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.raw()) for _ in range(17)]
+        for client in clients[:16]:
+            client.sendall(upload_head() + b"Content-Length: 900000\r\n\r\n" + part_head() + b"0" * 100_000)
+        assert eventually(lambda: len(list(server.uploads.glob("*/upload"))) == 16)
+        clients[16].sendall(upload_head() + b"Content-Length: 900000\r\n\r\n" + part_head())
+        answer = read_all(clients[16])
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in answer.lower()
+        assert b"connection: close\r\n" in answer.lower()
+    assert eventually(server.is_clean)
 
 
 def test_a_client_who_leaves_is_not_waited_for(server: Running) -> None:

@@ -101,7 +101,7 @@ def _add_embedding(app: FastAPI, service: Service) -> None:
     @app.post(UPLOAD, openapi_extra={"requestBody": body})
     async def embed_video(request: Request) -> schemas.Video:
         """Embed a video that is sent here: the part `file`, and perhaps `start` and `end` in seconds."""
-        with tempfile.TemporaryDirectory(prefix="vtr-upload-") as folder:
+        with service.uploads.take(), tempfile.TemporaryDirectory(prefix="vtr-upload-") as folder:
             clip = await _receive_clip(request, Path(folder) / "upload")
             done = await _in_time(service, service.embed_video(clip))
         said = done.message.replace(str(clip.path), "the video")

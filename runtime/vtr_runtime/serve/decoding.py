@@ -1,12 +1,13 @@
-"""Videos that strangers send are decoded here: a few at a time, a few waiting, the rest refused."""
+"""Videos are decoded here, those of strangers too: a few at a time, a few waiting, the rest refused."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from ..clips import Clip, EmbeddedClip
@@ -16,9 +17,27 @@ from ..video import read_rgb
 from .batcher import BusyError
 
 STILL_SIDE = 480  # pixels, the longer side
+TOO_MANY = "too many videos are at work already; try again in a few seconds"
 ONE_FRAME = FrameSpec(count=1)  # the middle one
 
 Result = TypeVar("Result")
+
+
+class Places:
+    """So many at a time; who comes then is refused."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        if not self._free:
+            raise BusyError(TOO_MANY)
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
 
 
 class Decoders:
@@ -31,7 +50,7 @@ class Decoders:
     async def run(self, work: Callable[[], Result]) -> Result:
         """A caller that is cancelled gives its turn back; what is being decoded is decoded to its end."""
         if not self._room.acquire(blocking=False):
-            raise BusyError("too many videos wait already; try again in a few seconds")
+            raise BusyError(TOO_MANY)
         future = self._pool.submit(work)
         future.add_done_callback(lambda _: self._room.release())
         return await asyncio.wrap_future(future)

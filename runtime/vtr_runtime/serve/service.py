@@ -15,7 +15,7 @@ from ..clips import Clip, EmbeddedClip
 from ..index import Hit, Index
 from ..model import Model
 from .batcher import Batcher
-from .decoding import Decoders, embed_upload, still_picture
+from .decoding import Decoders, Places, embed_upload, still_picture
 from .metrics import Metrics
 from .settings import Settings
 
@@ -50,6 +50,7 @@ class Service:
         self.batcher = Batcher[Query, Answer](
             self._answer, most=settings.batch, wait=settings.batch_wait, room=settings.queue
         )
+        self.uploads = Places(settings.uploads)
         self.decoders = Decoders(settings.decoders, room=settings.uploads)
         self.metrics.info.labels(model.space, model.variant, model.backend_choice).set(1)
         self.metrics.queue.set_function(lambda: self.batcher.waiting)

@@ -26,7 +26,7 @@ class Settings:
     batch_wait: float = 0.002  # seconds that a sentence waits for others
     queue: int = 1024  # sentences that may wait
     decoders: int = field(default_factory=lambda: os.cpu_count() or 1)  # videos decoded at the same time
-    uploads: int = 16  # videos received, waiting or decoded at the same time; each may fill `max_upload_bytes`
+    uploads: int = 16  # videos received or embedded at the same time; each may fill `max_upload_bytes`
     requests: int = 256  # of any kind, at the same time
 
     def __post_init__(self) -> None:
