@@ -211,10 +211,19 @@ def test_a_body_that_drips_is_cut(server: Running, route: bytes) -> None:
     assert eventually(server.is_clean)
 
 
-def test_what_is_no_http_is_answered_and_hung_up_on(server: Running) -> None:
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100) + b"\r\n\r\n",  # TLS
+        b"POST /v1/texts HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"POST /v1/texts HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"GET /" + b"a" * 100_000,
+    ],
+)
+def test_what_is_no_http_is_answered_and_hung_up_on(server: Running, sent: bytes) -> None:
     with server.raw() as client:
-        client.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100) + b"\r\n\r\n")
-        assert read_all(client).startswith(b"HTTP/1.1 400 ")
+        client.sendall(sent)
+        assert read_all(client).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 413 "))
 
 
 def test_a_port_that_is_taken_is_said(server: Running, small_bundle: Path) -> None:

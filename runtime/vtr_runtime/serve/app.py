@@ -41,7 +41,7 @@ UPLOAD_SCHEMA = {
 }
 
 
-def make_app(service: Service) -> Guard:
+def make_app(service: Service) -> Observed:
     """The whole service as an ASGI application."""
     app = FastAPI(
         title="vtr-runtime", version=__version__, lifespan=_working(service), redoc_url=None, responses=FAILURES
@@ -52,7 +52,7 @@ def make_app(service: Service) -> Guard:
     _add_search(app, service)
     _add_media(app, service)
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
-    return Guard(Observed(app, service.metrics), service.settings)
+    return Observed(Guard(app, service.settings), service.metrics)
 
 
 def _working(service: Service) -> Any:
@@ -134,7 +134,7 @@ def _add_media(app: FastAPI, service: Service) -> None:
     @app.get("/v1/media/{row_id}", response_class=FileResponse)
     async def media(row_id: RowId) -> FileResponse:
         """The file of a hit. `Range` is honoured, so that a player can jump to the moment."""
-        clip = _clip(service, row_id)
+        clip = await run_in_threadpool(_clip, service, row_id)
         kind = mimetypes.guess_type(clip.path.name)[0] or ""
         # Whatever the index lists, a browser shall not run it as a page.
         return FileResponse(clip.path, media_type=kind if kind.startswith("video/") else "application/octet-stream")
@@ -142,7 +142,7 @@ def _add_media(app: FastAPI, service: Service) -> None:
     @app.get("/v1/still/{row_id}", response_class=Response)
     async def still(row_id: RowId) -> Response:
         """A picture of a hit: the middle frame as JPEG, for what a browser cannot play."""
-        clip = _clip(service, row_id)
+        clip = await run_in_threadpool(_clip, service, row_id)
         try:
             picture = await _in_time(service, service.still(clip))
         except MediaError as error:

@@ -17,7 +17,7 @@ GONE = "gone"  # instead of a status: the client left before the answer
 
 
 class Metrics:
-    """In a registry of their own: two services in one process do not meet."""
+    """Kept in a registry of their own: two services in one process do not meet."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

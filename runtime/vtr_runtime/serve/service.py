@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clips import Clip, EmbeddedClip
+from ..console import printable
 from ..index import Hit, Index
 from ..model import Model
 from .batcher import Batcher
@@ -60,7 +61,7 @@ class Service:
         return await self.batcher.submit(query, len(query.texts))
 
     async def embed_video(self, clip: Clip) -> EmbeddedClip:
-        """BusyError where too many wait."""
+        """What became of it, as `Model.embed_clips` says. BusyError where too many wait."""
         done = await self.decoders.run(partial(embed_upload, self.model, clip))
         self.metrics.videos.labels(done.status).inc()
         return done
@@ -112,6 +113,4 @@ class Service:
 
 def name_of(path: Path) -> str:
     """What a client is told of a path: the last part, readable whatever its bytes are."""
-    from ..console import printable
-
     return printable(path.name)

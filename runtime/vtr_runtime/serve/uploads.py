@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -25,9 +24,8 @@ class UploadReader:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise UsageError(f"send the video as multipart/form-data, for example: curl -F {FILE}=@clip.mp4")
-        self.path = path
         self.fields: dict[str, float] = {}
-        self._file: BinaryIO | None = None
+        self._file, self._has_file = path.open("wb"), False
         self._header: list[bytes] = [b"", b""]
         self._name = ""
         self._value = b""
@@ -56,12 +54,11 @@ class UploadReader:
         """After the last piece: is all there?"""
         if not self._ended:
             raise UsageError("the multipart body ends early; send it again")
-        if self._file is None:
+        if not self._has_file:
             raise UsageError(f"the body has no part named '{FILE}'; send the video as: curl -F {FILE}=@clip.mp4")
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
     def _begin_part(self) -> None:
         self._name, self._value = "", b""
@@ -79,10 +76,10 @@ class UploadReader:
         self._header = [b"", b""]
 
     def _end_headers(self) -> None:
-        if self._name in self.fields or (self._name == FILE and self._file is not None):
+        if self._name in self.fields or (self._name == FILE and self._has_file):
             raise UsageError(f"the body has two parts named '{self._name}'; send one video a request")
         if self._name == FILE:
-            self._file = self.path.open("wb")
+            self._has_file = True
         elif self._name not in FIELDS:
             raise UsageError(
                 f"the body has a part named {self._name[:FIELD_BYTES]!r} and may have {FILE}, {' and '.join(FIELDS)}; "
@@ -90,7 +87,7 @@ class UploadReader:
             )
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == FILE and self._file is not None:
+        if self._name == FILE:
             self._file.write(memoryview(data)[start:end])
         else:
             self._value += data[start:end]
@@ -98,8 +95,7 @@ class UploadReader:
                 raise UsageError(f"'{self._name}' is no number of seconds")
 
     def _end_part(self) -> None:
-        if self._name == FILE and self._file is not None:
-            self._file.flush()
+        if self._name == FILE:
             return
         try:
             self.fields[self._name] = float(self._value)
