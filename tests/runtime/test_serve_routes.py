@@ -256,6 +256,7 @@ def multipart(*parts: tuple[str, bytes], end: bytes = b"--\r\n") -> dict[str, An
         (multipart(("start", b"nan"), ("file", b"a")), 400, "start is nan"),
         (multipart(("start", b"3"), ("end", b"2"), ("file", b"a")), 400, "end must lie after start"),
         (multipart(("file", b"a"), end=b""), 400, "ends early"),
+        (multipart(("a" * 5000, b"a")), 400, "header"),
         ({"content": b"zzz", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400, "cannot be read"),
         ({"content": b"a", "headers": {"Content-Type": "video/mp4"}}, 400, "as multipart/form-data"),
         ({"json": {"path": "/etc/passwd"}}, 400, "as multipart/form-data"),

@@ -23,6 +23,7 @@ CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+LINGER_SECONDS, LINGER_BYTES = 1, 4 << 20
 HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 
 
@@ -37,7 +38,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         body = Body(scope, receive, self._settings)
-        send = _with_headers(send, scope["path"], body)
+        send = _finished(send, scope["path"], body)
         refusal = self._refusal(scope)
         if refusal is not None:
             await refusal(scope, receive, send)
@@ -118,6 +119,21 @@ class Body:
             if (await self._receive())["type"] == "http.disconnect":
                 self._gone.set()
 
+    async def linger(self) -> None:
+        """Drop a little of what still comes, and wait a moment: closing at once would reset the connection, and a
+        client that is still sending would not see the answer."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._drop(), LINGER_SECONDS)
+
+    async def _drop(self) -> None:
+        dropped = 0
+        while dropped < LINGER_BYTES:
+            message = await self._receive()
+            if not message.get("more_body", False):  # the body's end, or the client's
+                return
+            dropped += len(message.get("body", b""))
+        await asyncio.Event().wait()  # the server reads no more, which holds the client up
+
     def _too_large(self) -> HTTPException:
         most = f"{self._most / (1 << 20):g} MB"
         return HTTPException(413, f"the body is larger than {most}, the limit here")
@@ -128,19 +144,26 @@ def refuse(status: int, sentence: str, headers: dict[str, str] | None = None) ->
     return JSONResponse({"error": printable(sentence)}, status, headers)
 
 
-def _with_headers(send: Send, path: str, body: Body) -> Send:
-    async def add(message: Message) -> None:
+def _finished(send: Send, path: str, body: Body) -> Send:
+    """With the headers of every answer, and an end that a client sees which is still sending."""
+
+    async def finish(message: Message) -> None:
+        early = not body.is_complete
         if message["type"] == "http.response.start":
             extra = dict(HEADERS)
             if not path.startswith(DOCS):
                 extra["content-security-policy"] = CONTENT_POLICY
-            if not body.is_complete:  # answered early; the server would read and drop the rest, however much comes
+            if early:  # else the server would read and drop the rest, however much comes
                 extra["connection"] = "close"
             pairs = [(key.encode(), value.encode()) for key, value in extra.items()]
             message = {**message, "headers": [*message.get("headers", []), *pairs]}
+        elif early and not message.get("more_body", False):
+            await send({**message, "more_body": True})
+            await body.linger()
+            message = {"type": "http.response.body"}
         await send(message)
 
-    return add
+    return finish
 
 
 def _header(scope: Scope, name: bytes) -> str:

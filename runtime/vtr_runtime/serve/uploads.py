@@ -12,7 +12,7 @@ from ..errors import UsageError
 
 FILE = "file"
 FIELDS = ("start", "end")
-FIELD_BYTES = 64
+FIELD_BYTES, HEADER_BYTES = 64, 4096
 
 
 class UploadReader:
@@ -65,7 +65,9 @@ class UploadReader:
 
     def _header_part(self, place: int) -> Callable[[bytes, int, int], None]:
         def add(data: bytes, start: int, end: int) -> None:
-            self._header[place] += data[start:end]  # the parser limits a header's length
+            self._header[place] += data[start:end]
+            if len(self._header[place]) > HEADER_BYTES:
+                raise UsageError("a part of the body has a header that is too long; send it as curl -F does")
 
         return add
 
