@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +60,7 @@ def test_who_can_reach_it_is_said(
     assert done.exit_code == 0
     assert done.stdout.startswith(f"http://{host}:")
     assert ("without a password" in done.stderr) is is_said
+    assert json.loads(serve(small_bundle, "--port", 0, "--host", host, "--json").stdout)["url"].startswith("http://")
 
 
 def test_an_address_of_ipv6_is_written_as_one() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..console import note
+from ..console import echo_json, json_option, note
 from ..errors import BackendError
 from .options import backend_option, bundle_argument
 
@@ -22,6 +22,7 @@ from .options import backend_option, bundle_argument
 @click.option("--batch-wait-ms", default=2.0, show_default=True, help="How long a sentence waits for others.")
 @click.option("--media-root", type=click.Path(path_type=Path), help="Show no file outside this folder.")
 @backend_option
+@json_option
 def serve(
     bundle: Path,
     index_path: Path | None,
@@ -33,6 +34,7 @@ def serve(
     batch_wait_ms: float,
     media_root: Path | None,
     backend: str,
+    as_json: bool,
 ) -> None:
     """Answer over HTTP: embed sentences and uploaded videos, search INDEX, and a page to search with.
 
@@ -67,7 +69,10 @@ def serve(
             note(f"index: {index.count} clips")
         if not settings.is_local:
             note(f"{host} is not the loopback: whoever reaches it may ask, without a password; put a proxy in front")
-        server.serve(Service(model, index, settings), opened, lambda: click.echo(server.url_of(opened)))
+        url = server.url_of(opened)
+        server.serve(
+            Service(model, index, settings), opened, lambda: echo_json({"url": url}) if as_json else click.echo(url)
+        )
 
 
 def _check_packages() -> None:
