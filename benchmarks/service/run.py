@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -63,7 +64,7 @@ def main(bundle: Path | None, clients: int, rounds: int, queries: int, json_file
     """Time text queries."""
     bundle = bundle or standard_bundle()
     model, texts = load(bundle), sentences()
-    machine = describe_machine(0)
+    machine = describe_machine(os.cpu_count() or 1)
     alone, together = Row("library, one sentence a call", 1), Row(f"library, {clients} a call", clients)
     rows = [alone, together]
     with ExitStack() as stack:
@@ -101,13 +102,15 @@ def standard_bundle() -> Path:
 
 
 def sentences() -> Iterator[str]:
-    """Captions as long as real ones: one's first half with another's second, none twice."""
+    """Captions as long as real ones: one's first word, another's first half and a third's second, none twice."""
     captions = [line.split() for line in (THROUGHPUT / "captions.txt").read_text(encoding="utf-8").splitlines()]
-    for shift in range(len(captions) ** 2):
-        turn, number = divmod(shift, len(captions))
-        first, second = captions[number], captions[(number + turn) % len(captions)]
-        yield " ".join([*first[: len(first) // 2], *second[len(second) // 2 :]])
-    raise RuntimeError("all sentences are used up; ask for fewer --rounds or --queries")
+    generator, seen = np.random.default_rng(0), set[str]()
+    while True:
+        one, two, three = (captions[number] for number in generator.integers(len(captions), size=3))
+        text = " ".join([one[0], *two[1 : len(two) // 2], *three[len(three) // 2 :]])
+        if text not in seen:
+            seen.add(text)
+            yield text
 
 
 @contextmanager
