@@ -12,6 +12,7 @@ from .commands.embed import embed
 from .commands.index import index
 from .commands.info import info
 from .commands.search import search
+from .commands.serve import serve
 from .console import Cli
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     """Embed and search videos and sentences from a vtr-export bundle."""
 
 
-for command in (info, embed, index, search, build, bench):
+for command in (info, embed, index, search, serve, build, bench):
     main.add_command(command)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 FORBIDDEN = ("torch", "torchvision", "open_clip", "onnx", "onnxscript", "vtr_export", "vtr_training", "vtr_conformance")
 COMMANDS = {
-    "vtr-runtime": ["", "bench", "info", "build", "embed", "index", "search"],
+    "vtr-runtime": ["", "bench", "info", "build", "embed", "index", "search", "serve"],
     "vtr-export": [""],
     "vtr-train": ["", "demo-data", "fit", "evaluate", "compare", "report"],
     "vtr-conformance": ["", "run"],

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from ..clips import FileStamp
+from ..clips import Clip, FileStamp
 from ..errors import DataError, SpaceError, UsageError
 from ..rows import UNKNOWN, Kind, RowTable
 from ..tensor_file import map_tensors
@@ -145,6 +145,14 @@ class Index:
             scores, rows = order_rows(self.vectors, query, rows, len(rows))
             found += group_by_file(self.hits(rows, scores), 1, moments, overlapping=overlapping)
         return found
+
+    def clip(self, row_id: int) -> Clip | None:
+        """The clip that a hit of this id shows; None where no row has it, or the rows are sentences."""
+        row = int(np.searchsorted(self.ids, row_id))
+        if self.kind == "text" or row == self.count or self.ids[row] != row_id:
+            return None
+        hit = self._hit(row, 0.0)
+        return Clip(hit.path, hit.start, hit.end)
 
     def hits(self, rows: NDArray[np.int64], scores: NDArray[np.floating]) -> list[Hit]:
         """Results of row numbers and their scores."""
