@@ -26,6 +26,15 @@ class FileStamp:
     size: int
     mtime_ns: int
 
+    @classmethod
+    def of(cls, path: Path) -> FileStamp | None:
+        """None where the file is not there, or may not be seen."""
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return cls(found.st_size, found.st_mtime_ns)
+
 
 @dataclass(frozen=True)
 class EmbeddedClip:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -120,17 +119,9 @@ def _parts(clip: Clip, windows: Windows | None, decoder: Decoder) -> Iterator[li
 def _decode(group: int, clips: Sequence[Clip], spec: FrameSpec, decoder: Decoder) -> list[_Decoded]:
     """`clips` are of one file."""
     path = clips[0].path
-    stamp = _stamp(path)
+    stamp = FileStamp.of(path)
     found = decoder.read(path, spec, [(clip.start, clip.end) for clip in clips])
     return [_Decoded(group, clip, stamp, frames) for clip, frames in zip(clips, found, strict=True)]
-
-
-def _stamp(path: Path) -> FileStamp | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None  # the reader says in its own words what is wrong
-    return FileStamp(found.st_size, found.st_mtime_ns)
 
 
 def _embed_batch(batch: Sequence[_Decoded], engine: Engine) -> Iterator[EmbeddedClip]:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from vtr_runtime import Clip, EmbeddedClip, Model, Windows, bulk
 from vtr_runtime.bulk import Job, Parts, write_groups
@@ -236,3 +236,34 @@ def test_memory_does_not_grow_with_the_number_of_clips(small_bundle: Path, clips
         )
         peaks[count] = float(run.stdout.splitlines()[-1])
     assert 50 < peaks[1000] <= 1.1 * peaks[100], peaks
+
+
+def test_an_index_grows_by_what_is_new(small_bundle: Path, good_clips: list[Path], tmp_path: Path) -> None:
+    """A file that is new, one that changed, one that stayed, one that is not there."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name, source in zip(("a.mp4", "b.mp4"), good_clips, strict=False):
+        shutil.copy(source, folder / name)
+
+    def vtr(*arguments: object) -> Result:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    index = tmp_path / "x.vtri"
+    assert vtr("embed", small_bundle, folder, "-o", tmp_path / "1.parquet").exit_code == 0
+    assert vtr("index", small_bundle, tmp_path / "1.parquet", "-o", index).exit_code == 0
+    shutil.copy(good_clips[2], folder / "b.mp4")
+    shutil.copy(good_clips[0], folder / "c.mp4")
+    done = vtr("embed", small_bundle, folder, folder / "none.mp4", "--known", index, "-o", tmp_path / "2.parquet")
+    assert done.exit_code == 1
+    assert "1 of 4 videos are in" in done.stderr
+    names = [Path(path).name for path in pq.read_table(tmp_path / "2.parquet")["path"].to_pylist()]
+    assert names == ["b.mp4", "c.mp4", "none.mp4"]
+    grown = vtr("index", small_bundle, index, tmp_path / "2.parquet", "-o", index, "--overwrite", "--json")
+    assert grown.exit_code == 0, grown.stderr
+    whole = [str(tmp_path / "whole.parquet"), str(tmp_path / "whole.vtri")]
+    assert vtr("embed", small_bundle, folder, "-o", whole[0]).exit_code == 0
+    assert vtr("index", small_bundle, whole[0], "-o", whole[1]).exit_code == 0
+    answers = [json.loads(vtr("search", small_bundle, path, "a dog", "--json").stdout) for path in (index, whole[1])]
+    found = [{hit["path"]: hit["score"] for hit in answer[0]["hits"]} for answer in answers]
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    assert len(found[0]) == 3

@@ -67,7 +67,7 @@ def test_a_file_that_ends_its_process_costs_its_own_row(small_model: Model, good
 
         def read_or_die(path: Path, spec: FrameSpec, cuts: object) -> list[Frames | MediaError]:
             if path == stuck:
-                child = apart._child()
+                [child] = apart._idle
                 threading.Timer(0.05, os.kill, (child._process.pid, signal.SIGSEGV)).start()
                 os.kill(child._process.pid, signal.SIGSTOP)  # it will not answer before it dies
                 threading.Timer(0.1, os.kill, (child._process.pid, signal.SIGCONT)).start()
@@ -133,7 +133,7 @@ def test_a_file_that_changes_is_listed_anew(good_clips: list[Path], tmp_path: Pa
 def test_no_process_stays_behind(good_clips: list[Path]) -> None:
     apart = DecoderProcesses()
     apart.read(good_clips[0], SPEC, WHOLE)
-    process = apart._child()._process
+    process = apart._idle[0]._process
     apart.close()
     deadline = time.monotonic() + 5
     while process.poll() is None and time.monotonic() < deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from .options import backend_option, bundle_argument, overwrite_option
 
 if TYPE_CHECKING:
     from ..bulk import Job, Parts
-    from ..clips import EmbeddedClip
+    from ..clips import Clip, EmbeddedClip
     from ..console import Progress
     from ..model import Model
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 @click.option(
     "--list", "lists", multiple=True, type=click.Path(path_type=Path),
     help="More videos: a text file, a path a line (- is standard input), or Parquet with path, start, end.",
+)  # fmt: skip
+@click.option(
+    "--known", type=click.Path(path_type=Path), metavar="INDEX",
+    help="Leave out the files that this index (.vtri) has, unchanged since by size and time.",
 )  # fmt: skip
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Parquet file to write.")
 @click.option("--window", type=float, metavar="SECONDS", help="Cut videos into parts, a row each, to find moments.")
@@ -41,6 +46,7 @@ def embed(
     bundle: Path,
     paths: tuple[Path, ...],
     lists: tuple[Path, ...],
+    known: Path | None,
     output: Path,
     window: float | None,
     stride: float | None,
@@ -82,15 +88,18 @@ def embed(
         raise UsageError(f"no video was found, and {len(found.skipped)} files that are not named like one; name them")
     model = load(bundle, backend)
     note(f"backend: {model.backend_choice}")
-    job = Job(found.clips, RowLayout.of(model.manifest), model.backend.name, windows)
+    clips, unchanged = (found.clips, 0) if known is None else _without_known(found.clips, known, model.space)
+    if unchanged:
+        note(f"{unchanged} of {len(found.clips)} videos are in {known} and unchanged since")
+    job = Job(clips, RowLayout.of(model.manifest), model.backend.name, windows)
     parts = Parts(output, job)
     with parts.opened(restart=restart):
         missing = parts.missing()
-        clips = sum(len(job.group(number)) for number in missing)
-        if clips < len(job.clips):
-            note(f"{len(job.clips) - clips} of {len(job.clips)} videos were done by an earlier run")
+        done = len(job.clips) - sum(len(job.group(number)) for number in missing)
+        if done:
+            note(f"{done} of {len(job.clips)} videos were done by an earlier run")
         try:
-            with progress("embed", len(job.clips), done=len(job.clips) - clips) as bar:
+            with progress("embed", len(job.clips), done=done) as bar:
                 if engine == "ray":
                     _embed_on_ray(model, job, parts, missing, bar, ray_workers, ray_address, isolate)
                 else:
@@ -117,6 +126,21 @@ def embed(
         table(str(output), columns, [(len(job.clips), *rows, done, counts["warning"], counts["error"])])
         click.echo(f"next: vtr-runtime index {bundle} {output} -o {output.with_suffix('.vtri')}")
     return 1 if counts["error"] else 0
+
+
+def _without_known(clips: Sequence[Clip], known: Path, space: str) -> tuple[tuple[Clip, ...], int]:
+    """The clips whose files are new to an index or changed since, and how many are not."""
+    from ..clips import FileStamp
+    from ..index import Index, check_space
+
+    index = Index(known)
+    check_space(index, space)
+    files = index.files()
+    stamps = [files.get(os.fsencode(clip.path)) for clip in clips]
+    left = tuple(
+        clip for clip, stamp in zip(clips, stamps, strict=True) if stamp is None or stamp != FileStamp.of(clip.path)
+    )
+    return left, len(clips) - len(left)
 
 
 def _embed_here(model: Model, job: Job, parts: Parts, missing: Sequence[int], bar: Progress, isolate: bool) -> None:

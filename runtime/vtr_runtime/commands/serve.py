@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from ..console import echo_json, json_option, note
-from ..errors import BackendError
+from ..errors import BackendError, UsageError
 from .options import backend_option, bundle_argument
 
 
 @click.command()
 @bundle_argument
 @click.option("--index", "index_path", type=click.Path(path_type=Path), help="Index (.vtri) to search.")
+@click.option("--ann", is_flag=True, help="Search the graph that `index --ann` made: faster, not quite exact.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to answer on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
 @click.option("--max-upload-mb", default=512, show_default=True, type=click.IntRange(1), help="Largest video.")
@@ -26,6 +27,7 @@ from .options import backend_option, bundle_argument
 def serve(
     bundle: Path,
     index_path: Path | None,
+    ann: bool,
     host: str,
     port: int,
     max_upload_mb: int,
@@ -50,6 +52,8 @@ def serve(
     from ..serve.service import Service
     from ..serve.settings import Settings
 
+    if ann and index_path is None:
+        raise UsageError("--ann says how the index is searched; give --index too")
     settings = Settings(
         host=host,
         port=port,
@@ -64,8 +68,10 @@ def serve(
         note(f"backend: {model.backend_choice}")
         index = None
         if index_path is not None:
-            index = Index(index_path)
+            index = Index(index_path, ann=ann)
             check_space(index, model.space)
+            if index.kind != "video":
+                raise UsageError(f"{index_path} holds sentences; give --index one of videos")
             note(f"index: {index.count} clips")
         if not settings.is_local:
             note(f"{host} is not the loopback: whoever reaches it may ask, without a password; put a proxy in front")

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,37 +26,49 @@ MEMORY = 4 << 30
 
 
 class DecoderProcesses:
-    """Each thread that asks has a process; a dead one is replaced."""
+    """As many processes as are asked at once; each waits for its next file, and a dead one is replaced."""
 
     def __init__(self, *, seconds: float = SECONDS, memory: int = MEMORY) -> None:
         self._seconds, self._memory = seconds, memory
-        self._mine = threading.local()
-        self._all: list[_Child] = []
+        self._idle: list[_Child] = []
+        self._closed = False
         self._lock = threading.Lock()
 
     def length(self, path: Path) -> float:
-        return self._child().length(path)
+        with self._borrowed() as child:
+            return child.length(path)
 
     def read(self, path: Path, spec: FrameSpec, cuts: Sequence[Cut]) -> list[Frames | MediaError]:
         try:
-            return self._child().read(path, spec, cuts)
+            with self._borrowed() as child:
+                return child.read(path, spec, cuts)
         except MediaError as error:
             return [error] * len(cuts)
 
     def close(self) -> None:
+        """End the processes: those that are being asked, when they have answered."""
         with self._lock:
-            for child in self._all:
-                child.stop()
-            self._all.clear()
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for child in idle:
+            child.stop()
 
-    def _child(self) -> _Child:
-        child: _Child | None = getattr(self._mine, "child", None)
+    @contextmanager
+    def _borrowed(self) -> Iterator[_Child]:
+        with self._lock:
+            # The last one back goes first: it may still hold the packets of the file that is asked for again.
+            child = self._idle.pop() if self._idle else None
         if child is None or child.is_dead:
-            fresh = _Child(self._seconds, self._memory)
+            child = _Child(self._seconds, self._memory)
+        try:
+            yield child
+        finally:
             with self._lock:
-                self._all = [other for other in self._all if other is not child] + [fresh]
-            self._mine.child = child = fresh
-        return child
+                keep = not (self._closed or child.is_dead)
+                if keep:
+                    self._idle.append(child)
+            if not keep:
+                child.stop()
 
 
 class _Child:

@@ -63,7 +63,7 @@ def _working(service: Service) -> Any:
         worker.cancel()
         with suppress(asyncio.CancelledError):
             await worker
-        service.decoders.close()
+        service.close()
 
     return lifespan
 

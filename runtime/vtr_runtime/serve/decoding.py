@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from ..clips import Clip, EmbeddedClip
+from ..decoding import Decoder
 from ..manifest import FrameSpec
 from ..model import Model
 from ..video import read_rgb
@@ -59,9 +60,9 @@ class Decoders:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def embed_upload(model: Model, clip: Clip) -> EmbeddedClip:
+def embed_upload(model: Model, decoder: Decoder, clip: Clip) -> EmbeddedClip:
     """Decode and embed one file of a stranger."""
-    [done] = model.embed_clips([clip], workers=1)
+    [done] = model.embed_clips([clip], workers=1, decoder=decoder)
     return done
 
 

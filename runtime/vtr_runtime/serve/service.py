@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..clips import Clip, EmbeddedClip
 from ..console import printable
+from ..decoding import DecoderProcesses
 from ..index import Hit, Index
 from ..model import Model
 from .batcher import Batcher
@@ -52,6 +53,8 @@ class Service:
             self._answer, most=settings.batch, wait=settings.batch_wait, room=settings.queue
         )
         self.uploads = Places(settings.uploads)
+        # A file that ends its decoder, or fills its memory, must not end the service.
+        self._strangers = DecoderProcesses(seconds=settings.timeout)
         self.decoders = Decoders(settings.decoders, room=settings.uploads)
         self.metrics.info.labels(model.space, model.variant, model.backend_choice).set(1)
         self.metrics.queue.set_function(lambda: self.batcher.waiting)
@@ -62,13 +65,18 @@ class Service:
 
     async def embed_video(self, clip: Clip) -> EmbeddedClip:
         """What became of it, as `Model.embed_clips` says. BusyError where too many wait."""
-        done = await self.decoders.run(partial(embed_upload, self.model, clip))
+        done = await self.decoders.run(partial(embed_upload, self.model, self._strangers, clip))
         self.metrics.videos.labels(done.status).inc()
         return done
 
     async def still(self, clip: Clip) -> bytes:
         """A JPEG of the clip's middle frame. MediaError, BusyError."""
         return await self.decoders.run(partial(still_picture, clip))
+
+    def close(self) -> None:
+        """Begin nothing more; what is being decoded is not waited for."""
+        self.decoders.close()
+        self._strangers.close()
 
     def clip(self, row_id: int) -> Clip | None:
         """The index's clip of that id, with the path where it lies here; None where there is none to be shown.
