@@ -31,7 +31,7 @@ from vtr_runtime.index.approximate import AnnSettings, ann_path, build_ann
 sys.path.append(str(Path(__file__).parents[1] / "throughput"))
 from machine import describe_machine
 
-EXPANSIONS = (32, 64, 128, 256, 512)
+EXPANSIONS = (64, 128, 256, 512, 1024)
 AT, SINGLE, BATCH, QUERIES = 10, 100, 64, 500
 Result = TypeVar("Result")
 

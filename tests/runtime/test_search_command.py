@@ -95,7 +95,7 @@ def test_the_approximate_index_is_made_used_and_refused(small_bundle: Path, made
     assert answer(*search, "--ann") == answer(*search)
     again = ("index", small_bundle, index, "-o", index, "--overwrite")
     measured = answer(*again, "--ann", "--ann-queries", made / "captions.txt")["ann"]
-    assert measured["queries"] == 3
+    assert (measured["queries"], measured["queries_are"]) == (3, "sentences")
     done = vtr(*again, "--delete", made / "videos" / "decord_video_180.mov")
     assert "is of the rows before, and search --ann refuses it" in done.stderr
     refused = vtr(*search, "--ann")

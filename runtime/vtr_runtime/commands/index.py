@@ -132,7 +132,8 @@ def _build_ann(bundle: Path, backend: str, output: Path, settings: AnnSettings, 
     with staged_file(path) as staged, progress("graph", opened.count) as bar:
         seconds = build_ann(opened, staged, settings, advance=bar.advance)
     recall = measure_recall(opened, Index(output, ann=True), queries)
-    return AnnReport(path, seconds, path.stat().st_size / 1e6, recall, len(queries))
+    size, asked = path.stat().st_size / 1e6, "near rows" if sentences is None else "sentences"
+    return AnnReport(path, seconds, size, recall, len(queries), asked)
 
 
 def _tell(update: Update, output: Path) -> None:
@@ -162,7 +163,7 @@ def _show(update: Update, output: Path, report: AnnReport | None) -> None:
     table(str(output), columns, [row])
     if report is not None:
         found = (f"{report.megabytes:.1f}", f"{report.seconds:.1f}", f"{report.recall:.4f}", report.queries)
-        table(str(report.path), ("MB", "built in s", "recall@10", "queries"), [found])
+        table(str(report.path), ("MB", "built in s", "recall@10", report.queries_are), [found])
 
 
 def _plain(update: Update, output: Path, space: str, report: AnnReport | None) -> dict[str, Any]:

@@ -38,13 +38,15 @@ class AnnSettings:
 
 @dataclass(frozen=True)
 class AnnReport:
-    """What a graph cost and what it finds: `recall` is the share of the exact ten best, over `queries` queries."""
+    """What a graph cost and what it finds: `recall` is the share of the exact ten best, over `queries` queries:
+    `queries_are` "sentences", or "near rows", rows that were turned away."""
 
     path: Path
     seconds: float
     megabytes: float
     recall: float
     queries: int
+    queries_are: str
 
 
 class Ann:
