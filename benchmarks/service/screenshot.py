@@ -27,9 +27,9 @@ from playwright.sync_api import sync_playwright
 
 from vtr_runtime import Clip, Model, Windows, load
 from vtr_runtime.console import SingleCli, note
-from vtr_runtime.embeddings import RowLayout, write_embeddings
+from vtr_runtime.embeddings import EmbeddingFile, RowLayout, write_embeddings
 from vtr_runtime.errors import UsageError
-from vtr_runtime.index import Index, merge_tables, write_index
+from vtr_runtime.index import Index, write_index
 from vtr_runtime.publish import staged_file
 from vtr_runtime.serve.app import make_app
 from vtr_runtime.serve.service import Service
@@ -93,7 +93,7 @@ def frames_of(clips: Sequence[Path]) -> Iterator[av.VideoFrame]:
 def index_films(model: Model, films: Sequence[Path], folder: Path) -> Index:
     rows = model.embed_clips([Clip(film) for film in films], windows=Windows(CLIP_SECONDS, CLIP_SECONDS))
     write_embeddings(folder / "x.parquet", rows, RowLayout.of(model.manifest))
-    write_index(folder / "x.vtri", merge_tables([folder / "x.parquet"], model.space))
+    write_index(folder / "x.vtri", EmbeddingFile(folder / "x.parquet"))
     return Index(folder / "x.vtri")
 
 
