@@ -10,7 +10,7 @@ import click
 
 from ..console import echo_json, json_option, note, progress, table
 from ..errors import UsageError
-from .options import backend_option, bundle_argument, overwrite_option
+from .options import BackendChoice, backend_options, bundle_argument, overwrite_option
 
 if TYPE_CHECKING:
     from ..clips import EmbeddedClip
@@ -27,7 +27,7 @@ VIDEO_SUFFIXES = frozenset(
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Parquet file to write.")
 @click.option("--window", type=float, metavar="SECONDS", help="Cut videos into parts, a row each, to find moments.")
 @click.option("--stride", type=float, metavar="SECONDS", help="From one part to the next. [default: the window]")
-@backend_option
+@backend_options
 @overwrite_option
 @json_option
 def embed(
@@ -36,7 +36,7 @@ def embed(
     output: Path,
     window: float | None,
     stride: float | None,
-    backend: str,
+    backend: BackendChoice,
     overwrite: bool,
     as_json: bool,
 ) -> int:
@@ -57,7 +57,7 @@ def embed(
         raise UsageError("--stride says how far the parts of --window lie apart; give --window too")
     windows = None if window is None else Windows(window, window if stride is None else stride)
     check_output(output, overwrite=overwrite)
-    model = load(bundle, backend)
+    model = load(bundle, **backend)
     note(f"backend: {model.backend_choice}")
     files, skipped = find_videos(paths)
     counts = {"ok": 0, "warning": 0, "error": 0}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..console import echo_json, json_option, note, table
-from .options import backend_option, bundle_argument
+from .options import BackendChoice, backend_options, bundle_argument
 
 if TYPE_CHECKING:
     from ..index import Hit, Index
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--moments", type=click.IntRange(1), metavar="N", help="A file once, with its N best parts (of embed --window)."
 )
 @click.option("--sheet", type=click.Path(path_type=Path), help="Also draw the results into this PNG file.")
-@backend_option
+@backend_options
 @json_option
 def search(
     bundle: Path,
@@ -37,7 +37,7 @@ def search(
     k: int,
     moments: int | None,
     sheet: Path | None,
-    backend: str,
+    backend: BackendChoice,
     as_json: bool,
 ) -> None:
     """Find clips in INDEX (.vtri or .parquet) by sentences."""
@@ -45,7 +45,7 @@ def search(
     from ..model import load
     from ..publish import staged_file
 
-    model = load(bundle, backend)
+    model = load(bundle, **backend)
     opened, queries = _open_index(model, index_path), model.encode_texts(texts)
     if moments is None:
         grouped = [[[hit] for hit in hits] for hits in opened.search(queries, k)]
