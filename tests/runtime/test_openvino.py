@@ -217,7 +217,7 @@ def test_auto_takes_it_where_the_precision_is_a_hint(bundle: Bundle) -> None:
     assert backend.name == "openvino"
     assert why.startswith("openvino (auto: the bundle holds the engine openvino-fp32")
     with pytest.raises(
-        UsageError, match="there is no backend 'cuda'; choose from: auto, onnx-cpu, onnx-cuda, .*, openvino$"
+        UsageError, match=r"there is no backend 'cuda'; choose from: auto, onnx-cpu, onnx-cuda, .*, openvino$"
     ):
         open_backend(bundle, "cuda")
 

@@ -62,7 +62,7 @@ def check_feed(name: str, spec: GraphSpec, feed: Arrays) -> Axes:
         if given is None:
             raise BackendError(f"{name}: input {wanted.name} is missing; {takes}")
         fits = len(given.shape) == len(wanted.shape) and all(
-            found == (axes.setdefault(size, found) if isinstance(size, str) else size)
+            found > 0 and found == (axes.setdefault(size, found) if isinstance(size, str) else size)
             for found, size in zip(given.shape, wanted.shape, strict=True)
         )
         if not fits:
