@@ -596,6 +596,32 @@ def test_a_provider_that_is_not_loaded_is_no_provider(
         open_backend(bundle, "onnx-trt-rtx", options)
 
 
+USED = {
+    "Runtime": {"deserialize_cuda_engine", "engine_host_code_allowed"},
+    "ICudaEngine": {"create_execution_context", "create_runtime_config", "device_memory_size_v2", "get_tensor_dtype",
+                    "get_tensor_name", "num_io_tensors"},
+    "IExecutionContext": {"execute_async_v3", "set_device_memory", "set_input_shape", "set_optimization_profile_async",
+                          "set_tensor_address"},
+    "IRuntimeConfig": {"set_execution_context_allocation_strategy"},
+    "ExecutionContextAllocationStrategy": {"USER_MANAGED"},
+    "DataType": set(engine_graph.TYPES.values()),
+    "ILogger": {"log"},
+}  # fmt: skip
+ONLY_RTX = {
+    "IRuntimeConfig": {"create_runtime_cache", "cuda_graph_strategy", "set_runtime_cache"},
+    "IRuntimeCache": {"deserialize", "serialize"},
+    "CudaGraphStrategy": {"DISABLED", "WHOLE_GRAPH_CAPTURE"},
+}
+
+
+@pytest.mark.parametrize("library", ["tensorrt_lean", "tensorrt_rtx"])
+def test_the_names_that_are_used_are_the_libraries_own(library: str) -> None:
+    module = load_tensorrt("trt-rtx").module if library == "tensorrt_rtx" else pytest.importorskip(library)
+    for names in (USED, *([ONLY_RTX] if library == "tensorrt_rtx" else [])):
+        for kind, used in names.items():
+            assert used <= set(dir(getattr(module, kind))), kind
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(read_device() is None, reason="no NVIDIA GPU")
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name not in ("onnx-cpu", "openvino")])
@@ -619,6 +645,8 @@ def test_on_a_gpu_each_backend_gives_what_the_cpu_gives(
                 got, want = backend._run(graph, feed), reference._run(graph, feed)  # type: ignore[attr-defined]
                 assert np.abs(got["embedding"] - want["embedding"]).max() < 1e-4
     assert isinstance(backend, DeviceBackend)
+    if name.startswith("onnx"):
+        assert all(coverage.share("CPUExecutionProvider") < 0.2 for coverage in backend.coverage.values())  # type: ignore[attr-defined]
     ids = draw(bundle.manifest.graphs.text, 3, 21)["input_ids"]
     out = backend.run_on_device("text", {"input_ids": torch.from_numpy(ids).cuda()})["embedding"]
     assert torch.from_dlpack(out).is_cuda

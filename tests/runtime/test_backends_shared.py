@@ -103,6 +103,8 @@ def test_the_commands_take_the_same_options(small_bundle: Path, tmp_path: Path, 
     done = run(main, ["embed", str(small_bundle), str(good_clips[0]), "-o", out, *options])
     assert done.exit_code == 0, done.output
     assert "backend: onnx-cpu (auto: it runs the graphs as they are; not trt, trt-rtx" in done.output
+    said = run(main, ["info", str(small_bundle)])
+    assert "onnx-cpu (auto: it runs the graphs as they are" in " ".join(said.output.split())
     found = run(main, ["search", str(small_bundle), out, "a dog", "--backend", "openvino", *options])
     assert found.exit_code == 0, found.output
 

@@ -104,7 +104,13 @@ def check_gpu(backend: str, index: int, found: DeviceInfo | None) -> DeviceInfo:
 
 
 class GraphBackend(ABC):
-    """A backend whose graphs differ by their names alone."""
+    """A backend whose graphs differ by their names alone. `notes` say where they run, beside the backend's name."""
+
+    name: str
+    runs_precision: Precision
+    precision_note: str | None
+    text_rows: int
+    notes: tuple[str, ...] = ()
 
     def __init__(self, manifest: Manifest) -> None:
         named = manifest.graphs.named()

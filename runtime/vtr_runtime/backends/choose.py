@@ -10,7 +10,7 @@ from ..bundle import Bundle
 from ..engines.record import ENGINES, EngineRecord, find_engines, misfit
 from ..errors import UsageError
 from ..manifest import Manifest
-from .base import Backend, BackendOptions
+from .base import Backend, BackendOptions, GraphBackend
 from .environment import RTX_PLUGIN, Environment, read_environment
 
 BackendName = Literal["onnx-cpu", "onnx-cuda", "onnx-tensorrt", "onnx-trt-rtx", "trt", "trt-rtx", "openvino"]
@@ -56,11 +56,11 @@ def open_backend(bundle: Bundle, name: str = "auto", options: BackendOptions | N
     options = options or BackendOptions()
     if name not in ("auto", *BACKENDS):
         raise UsageError(f"there is no backend '{name}'; choose from: auto, {', '.join(BACKENDS)}")
-    for known in BACKENDS:
-        if known == name:
-            return _open(bundle, known, options), f"{name} (asked for)"
-    choice = choose_here(bundle, options)
-    return _open(bundle, choice.name, options), choice.summary
+    asked = next((known for known in BACKENDS if known == name), None)
+    choice = choose_here(bundle, options) if asked is None else Choice(asked, "asked for")
+    backend = _open(bundle, choice.name, options)
+    summary = f"{name} (asked for)" if asked else choice.summary
+    return backend, "; ".join([summary, *backend.notes])
 
 
 def choose_here(bundle: Bundle, options: BackendOptions) -> Choice:
@@ -160,7 +160,7 @@ def _reason(name: str, manifest: Manifest, engines: Sequence[EngineRecord], envi
     return "it runs the graphs as they are"
 
 
-def _open(bundle: Bundle, name: BackendName, options: BackendOptions) -> Backend:
+def _open(bundle: Bundle, name: BackendName, options: BackendOptions) -> GraphBackend:
     if name == "openvino":
         from .openvino import OpenVinoBackend
 

@@ -6,8 +6,10 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from ..bundle import Bundle
 from ..engines.device import DeviceInfo, read_device
 from ..engines.record import ENGINES
+from ..engines.tensorrt_library import load_tensorrt
 from ..errors import BackendError, UnavailableError
 from ..manifest import GraphSpec
 from .base import Arrays, BackendOptions, DeviceTensor, GraphBackend, PrecisionError, check_gpu
@@ -70,6 +73,7 @@ class OnnxGpuBackend(GraphBackend):
             for graph, spec in self._specs.items()
         }  # fmt: skip
         self.coverage: dict[str, Coverage | None] = opener.coverage
+        self.notes = tuple(f"{graph}: {found.summary}" for graph, found in self.coverage.items() if found)
 
     def run_on_device(self, graph: str, feed: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:
         return self._do(partial(self._graphs[graph].run_on_device, graph, feed, self.device))
@@ -130,13 +134,20 @@ class _Opener:
                 settings.add_provider_for_devices(self._plugin, chosen)
                 return self._ort.InferenceSession(str(path), settings, enable_fallback=0)
             if hasattr(self._ort, "preload_dlls"):  # CUDA's libraries as pip installs them
-                self._ort.preload_dlls(directory="")
+                with redirect_stdout(StringIO()):  # it prints what it does not find
+                    self._ort.preload_dlls(directory="")
+            if self._name == "onnx-tensorrt":
+                with suppress(BackendError):  # pip's TensorRT lies where the loader does not look: its module loads it
+                    load_tensorrt("trt")
             providers = [(self._provider.name, chosen)]
             return self._ort.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
         except Exception as error:
-            hint = "; without captured graphs: BackendOptions(cuda_graphs=False)" if self._options.cuda_graphs else ""
-            raise BackendError(
-                f"onnxruntime {self._ort.__version__} cannot load {path} on {self._provider.name}: {error}{hint}"
+            # "Please install TensorRT libraries ..." is how the provider says that they are not there.
+            absent = "please install" in str(error).lower()
+            hint = "; or is it the capture? BackendOptions(cuda_graphs=False)" if self.graph_option else ""
+            raise (UnavailableError if absent else BackendError)(
+                f"onnxruntime {self._ort.__version__} cannot load {path} on {self._provider.name}: "
+                f"{' '.join(str(error).split())}{'' if absent else hint}"
             ) from error
 
 
