@@ -101,6 +101,10 @@ TABLE: dict[str, Row] = {
     "OpenVINO alone": (
         ("fp32", "fp32"), [], Environment(None, {"openvino": "2026.4.1"}), "openvino", "as they are", {},
     ),
+    "the GPU's package on a CPU": (
+        ("fp32", "fp32"), [], Environment(None, {"onnxruntime-gpu": "1.31.1", "openvino": "2026.4.1"}),
+        "onnx-cpu", "as they are", {"openvino": "holds no engine of it"},
+    ),
     "fp16 on a CPU": (
         ("fp16", "fp16"), [], Environment(None, CPU_LIBRARIES),
         "onnx-cpu", "as they are", {"openvino": "the graphs are fp16, and it takes fp32 graphs and a hint"},

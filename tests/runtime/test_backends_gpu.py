@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ from vtr_runtime.engines.record import EngineRecord, read_record, write_record
 from vtr_runtime.engines.tensorrt_build import BuildOptions, build_tensorrt
 from vtr_runtime.engines.tensorrt_library import TensorRT, load_tensorrt
 from vtr_runtime.errors import BackendError, UnavailableError, UsageError
-from vtr_runtime.manifest import GraphSpec
+from vtr_runtime.manifest import GraphSpec, TensorSpec
 
 ADA = DeviceInfo("RTX 4090", "89", "13.0", 24 << 30, 20 << 30, False)
 Feed = dict[str, NDArray[Any]]
@@ -186,6 +187,43 @@ def test_bound_graphs_give_what_the_session_gives(bundle: Bundle, reference: Onn
     del bound
     gc.collect()
     assert cuda.held == 0
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A graph with an output a token, as the text tower has with a second stage: word_embeddings [batch, tokens, 2]."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    table = helper.make_tensor("table", TensorProto.FLOAT, [49408, 2], np.arange(49408 * 2, dtype=np.float32))
+    given = helper.make_tensor_value_info("input_ids", TensorProto.INT32, ["batch", "tokens"])
+    out = helper.make_tensor_value_info("word_embeddings", TensorProto.FLOAT, ["batch", "tokens", 2])
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "input_ids"], ["word_embeddings"])], "g", [given], [out], [table]
+    )
+    path = tmp_path_factory.mktemp("words") / "words.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    spec = GraphSpec(
+        file="words.onnx",
+        inputs=(TensorSpec(name="input_ids", dtype="int32", shape=("batch", "tokens")),),
+        outputs=(TensorSpec(name="word_embeddings", dtype="float32", shape=("batch", "tokens", 2)),),
+    )
+    run = {"text": lambda feed: dict(zip(["word_embeddings"], session.run(None, feed), strict=True))}
+    return SimpleNamespace(
+        _specs={"text": spec}, _sessions={"text": session}, _run=lambda graph, feed: run[graph](feed)
+    )
+
+
+def test_an_output_a_token_is_cut_as_it_lies(bundle: Bundle, words: Any) -> None:
+    spec = words._specs["text"]
+    bound = BoundGraph(
+        words._sessions["text"], spec, provider_buckets("text", bundle.manifest), FakeCuda(),  # type: ignore[arg-type]
+        graph_option=None, device=("cpu", 0),
+    )  # fmt: skip
+    agree(partial(run_bound, bound, "text", spec), words, "text", spec)
+    opened, _, _ = open_graph(bundle, words, "text", spec=spec)
+    agree(opened.run, words, "text", spec)
 
 
 def test_each_shape_has_its_own_captured_graph(bundle: Bundle, reference: OnnxRuntimeBackend) -> None:
@@ -365,7 +403,8 @@ def open_graph(
     bundle: Bundle, reference: OnnxRuntimeBackend, graph: str, *, target: str = "trt", **options: Any
 ) -> tuple[EngineGraph, FakeEngine, FakeCuda]:
     module = load_tensorrt("trt-rtx").module  # for the names of its types and strategies
-    spec, cuda = bundle.manifest.graphs.named()[graph], FakeCuda()
+    cuda = FakeCuda()
+    spec = options.pop("spec", bundle.manifest.graphs.named()[graph])
     shapes = [input_shapes(spec, profile) for profile in graph_profiles(bundle.manifest, REQUEST)[graph]]
     plan = ProfilePlan.of(graph, spec, shapes)
     engine = FakeEngine(cuda, reference, graph, plan, module.DataType)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +12,7 @@ from ..engines.record import ENGINES, EngineRecord, find_engines, misfit
 from ..errors import UsageError
 from ..manifest import Manifest
 from .base import Backend, BackendOptions, GraphBackend
-from .environment import RTX_PLUGIN, Environment, read_environment
+from .environment import ORT_PACKAGES, RTX_PLUGIN, Environment, read_environment
 
 BackendName = Literal["onnx-cpu", "onnx-cuda", "onnx-tensorrt", "onnx-trt-rtx", "trt", "trt-rtx", "openvino"]
 BACKENDS: tuple[BackendName, ...] = (
@@ -102,7 +103,7 @@ def _objection(name: str, manifest: Manifest, engines: Sequence[EngineRecord], e
         return _openvino_objection(manifest, engines, environment)
     if _is_hint(manifest):
         return f"{manifest.precision} is a hint in this bundle, and it takes none"
-    return "" if set(environment.libraries) & {"onnxruntime", "onnxruntime-gpu"} else "onnxruntime is not installed"
+    return "" if _has_onnxruntime(environment) else "onnxruntime is not installed"
 
 
 def _engine_objection(
@@ -133,7 +134,7 @@ def _provider_objection(name: str, manifest: Manifest, environment: Environment)
     package = environment.libraries.get("onnxruntime-gpu")
     if package is None:
         return "onnxruntime-gpu is not installed"
-    if tuple(int(part) for part in package.split(".")[:2]) < TELLS_COVERAGE:
+    if tuple(map(int, re.findall(r"[0-9]+", package)[:2])) < TELLS_COVERAGE:
         return f"onnxruntime-gpu {package} cannot tell which nodes it runs; 1.24 can"
     return ""
 
@@ -143,9 +144,13 @@ def _openvino_objection(manifest: Manifest, engines: Sequence[EngineRecord], env
         return "openvino is not installed"
     if manifest.graph_precision in ("fp16", "bf16"):
         return f"the graphs are {manifest.graph_precision}, and it takes fp32 graphs and a hint"
-    if _is_hint(manifest) or "onnxruntime" not in environment.libraries:
+    if _is_hint(manifest) or not _has_onnxruntime(environment):
         return ""
     return _engine_objection("openvino", manifest, engines, environment)
+
+
+def _has_onnxruntime(environment: Environment) -> bool:
+    return any(package in environment.libraries for package in ORT_PACKAGES)  # each runs on the CPU
 
 
 def _reason(name: str, manifest: Manifest, engines: Sequence[EngineRecord], environment: Environment) -> str:

@@ -133,14 +133,14 @@ class _EngineLane:
         self.lane.upload(feed, filled)
         if not self._graph.captured:
             self._enqueue(self._bound(self._context(filled), self.lane.address, filled))
-            return self.lane.download(axes)
+            return self.lane.download(axes, filled)
         key = tuple(sorted(filled.items()))
         if key in self._fixed:
             self._fixed[key]()
-            return self.lane.download(axes)
+            return self.lane.download(axes, filled)
         context = self._bound(self._new_context(self._plan.choose(filled)), self.lane.address, filled)
         self._enqueue(context)  # what is done once for a shape must not be captured
-        outputs = self.lane.download(axes)
+        outputs = self.lane.download(axes, filled)
         self._fixed[key] = self._capture(context)
         return outputs
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..manifest import GraphSpec, TensorSpec
 from .base import Arrays
 from .cuda import Cuda
-from .shapes import Axes, concrete, fill
+from .shapes import ROW_AXES, Axes, concrete, fill
 
 
 class Lane:
@@ -45,9 +45,11 @@ class Lane:
             fill(target, feed[tensor.name], tensor.shape)
             self._cuda.to_device(self.address[tensor.name], target.ctypes.data, target.nbytes, self.stream)
 
-    def download(self, axes: Axes) -> Arrays:
-        """Wait for the stream; the outputs of these sizes, in memory of their own."""
-        views = {tensor.name: self._view(tensor, axes) for tensor in self._spec.outputs}
+    def download(self, axes: Axes, filled: Axes) -> Arrays:
+        """Wait for the stream; the rows of the outputs that were asked for, in memory of their own. Other axes are as
+        they lie there: filled up."""
+        sizes = {axis: axes[axis] if axis in ROW_AXES else size for axis, size in filled.items()}
+        views = {tensor.name: self._view(tensor, sizes) for tensor in self._spec.outputs}
         for name, target in views.items():
             self._cuda.to_host(target.ctypes.data, self.address[name], target.nbytes, self.stream)
         self._cuda.synchronize(self.stream)

@@ -227,7 +227,7 @@ class BoundGraph:
         self._lane.upload(feed, filled)
         self._cuda.synchronize(self._lane.stream)
         self._launch(*self._bound[key])
-        return self._lane.download(axes)
+        return self._lane.download(axes, filled)
 
     def _bind(self, axes: Axes, addresses: Mapping[str, int]) -> Any:
         binding = self._session.io_binding()

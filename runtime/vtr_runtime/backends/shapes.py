@@ -115,7 +115,10 @@ def split(spec: GraphSpec, feed: Arrays, axes: Axes, buckets: Buckets) -> Iterat
 
 def _cut(spec: GraphSpec, outputs: Arrays, axes: Axes) -> Arrays:
     shapes = {out.name: concrete(out.shape, axes) for out in spec.outputs}
-    return {name: array[tuple(slice(size) for size in shapes[name])] for name, array in outputs.items()}
+    return {
+        name: np.ascontiguousarray(array[tuple(slice(size) for size in shapes[name])])
+        for name, array in outputs.items()
+    }
 
 
 def padded(spec: GraphSpec, feed: Arrays, filled: Axes) -> Arrays:
