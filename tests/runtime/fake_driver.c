@@ -7,10 +7,12 @@
 static int live = 0;
 static int capturing = 0;
 static int launches = 0;
+static int depth = 0;
 static char context;
 
 int fake_live(void) { return live; }
 int fake_launches(void) { return launches; }
+int fake_depth(void) { return depth; }
 
 CUresult cuInit(unsigned int flags) { return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS; }
 CUresult cuDeviceGet(CUdevice *device, int ordinal) {
@@ -22,8 +24,14 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device) {
   *out = (CUcontext)&context;
   return device == 7 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
 }
-CUresult cuCtxSetCurrent(CUcontext given) {
+CUresult cuCtxPushCurrent(CUcontext given) {
+  depth++;
   return given == (CUcontext)&context ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+CUresult cuCtxPopCurrent(CUcontext *out) {
+  *out = (CUcontext)&context;
+  depth--;
+  return CUDA_SUCCESS;
 }
 CUresult cuMemAlloc(CUdeviceptr *out, size_t size) {
   if (size > (size_t)1 << 40) return CUDA_ERROR_OUT_OF_MEMORY;

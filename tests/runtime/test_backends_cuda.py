@@ -37,7 +37,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 @needs_header
 def test_the_driver_is_called_as_its_header_says(driver: ctypes.CDLL) -> None:
     cuda = Cuda(0, driver)
-    cuda.enter()
+    with cuda.current():
+        assert driver.fake_depth() == 1
+    assert driver.fake_depth() == 0
     stream, address, host = cuda.create_stream(), cuda.allocate(1000), cuda.pinned(1000)
     assert address > 1 << 32  # an address cut to 32 bits would not be found again
     host[:] = np.arange(1000) % 251
@@ -57,6 +59,7 @@ def test_the_driver_is_called_as_its_header_says(driver: ctypes.CDLL) -> None:
     cuda.free(address)
     cuda.free_pinned(host)
     cuda.destroy_stream(stream)
+    assert driver.fake_live() == 0
 
 
 @needs_header

@@ -7,8 +7,9 @@ import ctypes
 import gc
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,7 +64,9 @@ class FakeCuda:
         self.captures = self.launches = 0
         self.capturable = True
 
-    def enter(self) -> None: ...
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        yield
 
     def allocate(self, size: int) -> int:
         memory = (ctypes.c_uint8 * (size + 512))()
@@ -696,11 +699,11 @@ def test_on_a_gpu_each_backend_gives_what_the_cpu_gives(
 @pytest.mark.skipif(read_device() is None, reason="no NVIDIA GPU")
 def test_on_a_gpu_the_driver_copies() -> None:
     cuda = Cuda()
-    cuda.enter()
-    stream, address, host = cuda.create_stream(), cuda.allocate(1000), cuda.pinned(1000)
-    host[:] = np.arange(1000) % 251
-    cuda.to_device(address, host.ctypes.data, 1000, stream)
-    out = np.zeros(1000, np.uint8)
-    cuda.to_host(out.ctypes.data, address, 1000, stream)
-    cuda.synchronize(stream)
+    with cuda.current():
+        stream, address, host = cuda.create_stream(), cuda.allocate(1000), cuda.pinned(1000)
+        host[:] = np.arange(1000) % 251
+        cuda.to_device(address, host.ctypes.data, 1000, stream)
+        out = np.zeros(1000, np.uint8)
+        cuda.to_host(out.ctypes.data, address, 1000, stream)
+        cuda.synchronize(stream)
     assert np.array_equal(out, host)

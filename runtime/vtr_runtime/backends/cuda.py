@@ -6,7 +6,8 @@ and ONNX Runtime use the same primary context, and a CUstream is their cudaStrea
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuInit": (ctypes.c_uint,),
     "cuDeviceGet": (ctypes.POINTER(ctypes.c_int), ctypes.c_int),
     "cuDevicePrimaryCtxRetain": (_OUT_HANDLE, ctypes.c_int),
-    "cuCtxSetCurrent": (_HANDLE,),
+    "cuCtxPushCurrent_v2": (_HANDLE,),
+    "cuCtxPopCurrent_v2": (_OUT_HANDLE,),
     "cuMemAlloc_v2": (_OUT_POINTER, _SIZE),
     "cuMemFree_v2": (_POINTER,),
     "cuMemHostAlloc": (_OUT_HANDLE, _SIZE, ctypes.c_uint),
@@ -45,7 +47,7 @@ THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may alloc
 
 
 class Cuda:
-    """The primary context of a GPU. Each thread calls `enter` before anything else."""
+    """The primary context of a GPU. Everything but `current` is called within it."""
 
     def __init__(self, index: int = 0, library: Any = None) -> None:
         """UnavailableError where there is no driver or no such GPU."""
@@ -64,9 +66,14 @@ class Cuda:
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         self._context = context
 
-    def enter(self) -> None:
-        """Make the GPU current in this thread."""
-        self._call("cuCtxSetCurrent", self._context)
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the GPU this thread's, and give the thread back the one that it had: it may be a caller's."""
+        self._call("cuCtxPushCurrent_v2", self._context)
+        try:
+            yield
+        finally:
+            self._call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
 
     def allocate(self, size: int) -> int:
         """Bytes of the GPU's memory: their address. BackendError where there is no room."""
@@ -94,7 +101,9 @@ class Cuda:
         self._call("cuMemcpyDtoHAsync_v2", target, address, size, stream)
 
     def create_stream(self) -> int:
-        return self._made("cuStreamCreate", NON_BLOCKING)
+        stream = ctypes.c_void_p()
+        self._call("cuStreamCreate", ctypes.byref(stream), NON_BLOCKING)
+        return stream.value or 0
 
     def destroy_stream(self, stream: int) -> None:
         self._call("cuStreamDestroy_v2", stream)
@@ -105,17 +114,17 @@ class Cuda:
     def capture(self, stream: int, work: Callable[[], None]) -> int:
         """What `work` puts on the stream, as a graph that can be launched again; nothing of it is run now."""
         self._call("cuStreamBeginCapture_v2", stream, THREAD_LOCAL)
-        graph = ctypes.c_void_p()
+        graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
         try:
-            work()
-        finally:  # a capture that is left open would spoil the stream
-            ended = self._functions["cuStreamEndCapture"](stream, ctypes.byref(graph))
-        self._check("cuStreamEndCapture", ended)
-        executable = ctypes.c_void_p()
-        try:
+            try:
+                work()
+            finally:  # a capture that is left open would spoil the stream
+                ended = self._functions["cuStreamEndCapture"](stream, ctypes.byref(graph))
+            self._check("cuStreamEndCapture", ended)
             self._call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, 0)
         finally:
-            self._call("cuGraphDestroy", graph)
+            if graph:
+                self._call("cuGraphDestroy", graph)
         return executable.value or 0
 
     def launch(self, graph: int, stream: int) -> None:
@@ -123,11 +132,6 @@ class Cuda:
 
     def destroy_graph(self, graph: int) -> None:
         self._call("cuGraphExecDestroy", graph)
-
-    def _made(self, name: str, flags: int) -> int:
-        handle = ctypes.c_void_p()
-        self._call(name, ctypes.byref(handle), flags)
-        return handle.value or 0
 
     def _function(self, name: str, types: tuple[Any, ...]) -> Any:
         try:

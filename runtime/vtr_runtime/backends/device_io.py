@@ -40,8 +40,7 @@ def make_results(
 
 
 def _free(cuda: Cuda, address: int) -> None:
-    with suppress(BackendError):  # the driver may be gone already when the process ends
-        cuda.enter()  # the last holder may be any thread
+    with suppress(BackendError), cuda.current():  # the driver may be gone already when the process ends
         cuda.free(address)
 
 

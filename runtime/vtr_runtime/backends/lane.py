@@ -67,11 +67,11 @@ def tensor_bytes(tensor: TensorSpec, axes: Axes) -> int:
 def _release(
     cuda: Cuda, host: dict[str, NDArray[np.uint8]], device: list[int], captured: list[int], stream: int
 ) -> None:
-    cuda.enter()
-    for graph in captured:
-        cuda.destroy_graph(graph)
-    for memory in host.values():
-        cuda.free_pinned(memory)
-    for address in device:
-        cuda.free(address)
-    cuda.destroy_stream(stream)
+    with cuda.current():
+        for graph in captured:
+            cuda.destroy_graph(graph)
+        for memory in host.values():
+            cuda.free_pinned(memory)
+        for address in device:
+            cuda.free(address)
+        cuda.destroy_stream(stream)

@@ -65,7 +65,7 @@ class OnnxGpuBackend(GraphBackend):
         if self.runs_precision == "bf16" and int(gpu.sm) < 80:
             raise PrecisionError(f"{gpu.name} is SM{gpu.sm}, and bf16 begins with SM80; export the bundle in fp16")
         self._cuda = Cuda(options.device)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=self._cuda.enter)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         opener = _Opener(bundle, name, options, gpu)
         self._graphs = {
             graph: self._do(partial(BoundGraph, opener.open(graph), spec, provider_buckets(graph, bundle.manifest),
@@ -86,7 +86,11 @@ class OnnxGpuBackend(GraphBackend):
         return self._do(partial(self._graphs[graph].run, feed, axes))
 
     def _do(self, work: Callable[[], T]) -> T:
-        return self._thread.submit(work).result()
+        def on_gpu() -> T:
+            with self._cuda.current():
+                return work()
+
+        return self._thread.submit(on_gpu).result()
 
 
 class _Opener:

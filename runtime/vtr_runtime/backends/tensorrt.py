@@ -42,35 +42,34 @@ class TensorRTBackend(GraphBackend):
         trt = load_tensorrt(target)
         folder, record = find_engine(bundle, trt, gpu, options.engine_dir or bundle.folder / ENGINES)
         self._cuda = Cuda(options.device)
-        self._cuda.enter()
-        opener = _Opener(trt, folder, record, gpu)
-        self._graphs = {
-            graph: EngineGraph(
-                trt,
-                opener.deserialize(graph, bundle),
-                spec,
-                ProfilePlan.of(graph, spec, record.profiles[graph]),
-                self._cuda,
-                cuda_graphs=options.cuda_graphs,
-                cache=opener.cache(graph),
-                errors=opener.errors,
-            )
-            for graph, spec in self._specs.items()
-        }
-
+        with self._cuda.current():
+            opener = _Opener(trt, folder, record, gpu)
+            self._graphs = {
+                graph: EngineGraph(
+                    trt,
+                    opener.deserialize(graph, bundle),
+                    spec,
+                    ProfilePlan.of(graph, spec, record.profiles[graph]),
+                    self._cuda,
+                    cuda_graphs=options.cuda_graphs,
+                    cache=opener.cache(graph),
+                    errors=opener.errors,
+                )
+                for graph, spec in self._specs.items()
+            }
         weakref.finalize(self, _save, self._cuda, opener.caches)
 
     def run_on_device(self, graph: str, feed: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:
-        self._cuda.enter()
-        return self._graphs[graph].run_on_device(feed)
+        with self._cuda.current():
+            return self._graphs[graph].run_on_device(feed)
 
     def fetch(self, tensor: DeviceTensor) -> NDArray[Any]:
-        self._cuda.enter()
-        return fetch(self._cuda, tensor, self.device)
+        with self._cuda.current():
+            return fetch(self._cuda, tensor, self.device)
 
     def _run(self, graph: str, feed: Arrays) -> dict[str, NDArray[np.float32]]:
-        self._cuda.enter()
-        return self._graphs[graph].run(feed)
+        with self._cuda.current():
+            return self._graphs[graph].run(feed)
 
 
 def find_engine(bundle: Bundle, trt: TensorRT, gpu: DeviceInfo, engine_dir: Path) -> tuple[Path, EngineRecord]:
@@ -132,6 +131,6 @@ class _Opener:
 
 
 def _save(cuda: Cuda, caches: Sequence[RuntimeCache]) -> None:
-    cuda.enter()
-    for cache in caches:
-        cache.save()
+    with cuda.current():
+        for cache in caches:
+            cache.save()
