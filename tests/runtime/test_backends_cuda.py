@@ -103,6 +103,8 @@ def test_what_no_graph_takes_is_refused() -> None:
         UsageError, match=r"x lies on DLPack device \(1, 0\), and this backend runs on \(2, 0\); move it"
     ):
         view("x", torch.zeros(4), (2, 0), None)
+    with pytest.raises(UsageError, match=r"x is not lent by its owner: .*gradient"):
+        view("x", torch.zeros(4, requires_grad=True), (CPU, 0), None)
     with pytest.raises(UsageError, match=r"x must be a tensor with __dlpack__ .*, not list"):
         view("x", [1.0], (CPU, 0), None)  # type: ignore[arg-type]
 

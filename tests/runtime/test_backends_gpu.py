@@ -296,6 +296,8 @@ def test_the_cpu_takes_and_gives_tensors_without_a_copy(small_bundle: Path) -> N
     assert model.backend.fetch(tensors[0]).ctypes.data == tensors[0].data_ptr()
     with pytest.raises(UsageError, match="onnx-cpu takes tensors with __dlpack__ that lie on the CPU"):
         model.encode_ids_on_device([1, 2])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no graph 'rerank' is run of this bundle; choose from: video, text"):
+        model.backend.run_on_device("rerank", {})
     with pytest.raises(UsageError, match="backend openvino takes arrays of numpy alone"):
         load(small_bundle, "openvino", threads=1).encode_ids_on_device(torch.from_numpy(ids))
 
@@ -680,19 +682,20 @@ def test_on_a_gpu_each_backend_gives_what_the_cpu_gives(
         backend, _ = open_backend(bundle, name, BackendOptions(engine_dir=tmp_path))
     except UnavailableError as error:
         pytest.skip(str(error))
+    limit = 1e-4 if backend.precision_note is None else 2e-2  # TF32
     for graph, spec in bundle.manifest.graphs.named().items():
         for _ in range(3):  # the first is a warm-up, the second captures, the third replays
             for seed, (rows, tokens) in enumerate(SIZES):
                 feed = draw(spec, rows, tokens, seed)
                 got, want = backend._run(graph, feed), reference._run(graph, feed)  # type: ignore[attr-defined]
-                assert np.abs(got["embedding"] - want["embedding"]).max() < 1e-4
+                assert np.abs(got["embedding"] - want["embedding"]).max() < limit
     assert isinstance(backend, DeviceBackend)
     if name.startswith("onnx"):
         assert all(coverage.share("CPUExecutionProvider") < 0.2 for coverage in backend.coverage.values())  # type: ignore[attr-defined]
     ids = draw(bundle.manifest.graphs.text, 3, 21)["input_ids"]
     out = backend.run_on_device("text", {"input_ids": torch.from_numpy(ids).cuda()})["embedding"]
     assert torch.from_dlpack(out).is_cuda
-    assert np.abs(backend.fetch(out) - reference.text(ids)["embedding"]).max() < 1e-4
+    assert np.abs(backend.fetch(out) - reference.text(ids)["embedding"]).max() < limit
 
 
 @pytest.mark.gpu

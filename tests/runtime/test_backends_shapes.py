@@ -215,6 +215,7 @@ def test_what_a_provider_builds_belongs_to_graphs_and_gpu(small_model: Model) ->
 def test_tf32_is_no_proof_of_fp32(small_model: Model) -> None:
     manifest = small_model.manifest
     assert "set NVIDIA_TF32_OVERRIDE=0" in str(tf32_note("onnx-tensorrt", manifest, {}))
+    assert "NvTensorRTRTXExecutionProvider computes fp32" in str(tf32_note("onnx-trt-rtx", manifest, {}))
     assert tf32_note("onnx-tensorrt", manifest, {"NVIDIA_TF32_OVERRIDE": "0"}) is None
     assert tf32_note("onnx-cuda", manifest, {}) is None
 

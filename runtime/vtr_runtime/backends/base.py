@@ -116,6 +116,12 @@ class GraphBackend(ABC):
         named = manifest.graphs.named()
         self._specs: dict[str, GraphSpec] = {name: named[name] for name in RUN if name in named}
 
+    def _known(self, graph: str) -> str:
+        """UsageError for a graph that the bundle has not, or that is not run here."""
+        if graph not in self._specs:
+            raise UsageError(f"no graph '{graph}' is run of this bundle; choose from: {', '.join(self._specs)}")
+        return graph
+
     @abstractmethod
     def _run(self, graph: str, feed: Arrays) -> dict[str, NDArray[np.float32]]: ...
 

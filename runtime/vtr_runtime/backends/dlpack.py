@@ -80,8 +80,10 @@ def view(name: str, tensor: DeviceTensor, device: tuple[int, int], stream: int |
         raise UsageError(
             f"{name} lies on DLPack device {(int(kind), index)}, and this backend runs on {device}; move it"
         )
-    # A stream is of no use to who owns memory of the CPU, and numpy refuses one.
-    capsule = tensor.__dlpack__() if stream is None else tensor.__dlpack__(stream=stream)
+    try:  # a stream is of no use to who owns memory of the CPU, and numpy refuses one
+        capsule = tensor.__dlpack__() if stream is None else tensor.__dlpack__(stream=stream)
+    except (BufferError, RuntimeError) as error:  # torch: a tensor that requires its gradient
+        raise UsageError(f"{name} is not lent by its owner: {error}") from error
     found = ctypes.cast(_inside(capsule, _NAME), ctypes.POINTER(_Managed)).contents.tensor
     shape = tuple(found.shape[: found.ndim])
     dtype = _NAMES.get((found.code, found.bits)) if found.lanes == 1 else None

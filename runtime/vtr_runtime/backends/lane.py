@@ -25,14 +25,22 @@ class Lane:
     def __init__(self, cuda: Cuda, spec: GraphSpec, largest: Axes, *, scratch: int = 0) -> None:
         self._cuda, self._spec = cuda, spec
         self.stream = cuda.create_stream()
-        sizes = {tensor.name: tensor_bytes(tensor, largest) for tensor in (*spec.inputs, *spec.outputs)}
-        self._host = {name: cuda.pinned(size) for name, size in sizes.items()}
-        self.address = {name: cuda.allocate(size) for name, size in sizes.items()}
-        self.scratch = cuda.allocate(scratch) if scratch else 0
+        self._host: dict[str, NDArray[np.uint8]] = {}
+        self.address: dict[str, int] = {}
+        self._scratch: list[int] = []
         self._captured: list[int] = []
+        held = (self._host, self.address, self._scratch, self._captured, self.stream)
         # At the end of the process the driver takes everything back by itself.
-        device = [*self.address.values(), *([self.scratch] if scratch else [])]
-        weakref.finalize(self, _release, cuda, self._host, device, self._captured, self.stream).atexit = False
+        weakref.finalize(self, _release, cuda, *held).atexit = False
+        for tensor in (*spec.inputs, *spec.outputs):
+            size = tensor_bytes(tensor, largest)
+            self._host[tensor.name], self.address[tensor.name] = cuda.pinned(size), cuda.allocate(size)
+        if scratch:
+            self._scratch.append(cuda.allocate(scratch))
+
+    @property
+    def scratch(self) -> int:
+        return self._scratch[0] if self._scratch else 0
 
     def keep(self, graph: int) -> None:
         """A captured graph that lives as long as the buffers that it reads and writes."""
@@ -65,13 +73,18 @@ def tensor_bytes(tensor: TensorSpec, axes: Axes) -> int:
 
 
 def _release(
-    cuda: Cuda, host: dict[str, NDArray[np.uint8]], device: list[int], captured: list[int], stream: int
+    cuda: Cuda,
+    host: dict[str, NDArray[np.uint8]],
+    device: dict[str, int],
+    scratch: list[int],
+    captured: list[int],
+    stream: int,
 ) -> None:
     with cuda.current():
         for graph in captured:
             cuda.destroy_graph(graph)
         for memory in host.values():
             cuda.free_pinned(memory)
-        for address in device:
+        for address in (*device.values(), *scratch):
             cuda.free(address)
         cuda.destroy_stream(stream)

@@ -60,7 +60,7 @@ class OnnxGpuBackend(GraphBackend):
         self.name: str = name
         self.device = (CUDA, options.device)
         self.runs_precision = bundle.manifest.graph_precision
-        self.precision_note = tf32_note(name, bundle.manifest, dict(os.environ))
+        self.precision_note = tf32_note(name, bundle.manifest, os.environ)
         gpu = check_gpu(name, options.device, read_device(options.device))
         if self.runs_precision == "bf16" and int(gpu.sm) < 80:
             raise PrecisionError(f"{gpu.name} is SM{gpu.sm}, and bf16 begins with SM80; export the bundle in fp16")
@@ -73,10 +73,11 @@ class OnnxGpuBackend(GraphBackend):
             for graph, spec in self._specs.items()
         }  # fmt: skip
         self.coverage: dict[str, Coverage | None] = opener.coverage
-        self.notes = tuple(f"{graph}: {found.summary}" for graph, found in self.coverage.items() if found)
+        covered = [f"{graph}: {found.summary}" for graph, found in self.coverage.items() if found]
+        self.notes = (*covered, *opener.notes)
 
     def run_on_device(self, graph: str, feed: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:
-        return self._do(partial(self._graphs[graph].run_on_device, graph, feed, self.device))
+        return self._do(partial(self._graphs[self._known(graph)].run_on_device, graph, feed, self.device))
 
     def fetch(self, tensor: DeviceTensor) -> NDArray[Any]:
         return self._do(partial(fetch, self._cuda, tensor, self.device))
@@ -100,15 +101,16 @@ class _Opener:
         self._bundle, self._name, self._options = bundle, name, options
         self._provider = PROVIDERS[name]
         self._ort = import_onnxruntime("cpu" if name == "onnx-trt-rtx" else self._provider.extra)
-        self._cache = _make_cache(
-            cache_folder(options.engine_dir or bundle.folder / ENGINES, name, bundle.manifest, gpu)
-        )
         self._plugin = _rtx_devices(self._ort, options.device) if name == "onnx-trt-rtx" else None
         if self._plugin is None and self._provider.name not in self._ort.get_available_providers():
             raise UnavailableError(
                 f"the installed onnxruntime has no {self._provider.name}; replace it: "
                 "pip uninstall -y onnxruntime && pip install 'vtr-runtime[gpu]'"
             )
+        self.notes: list[str] = []
+        self._cache = cache_folder(options.engine_dir or bundle.folder / ENGINES, name, bundle.manifest, gpu)
+        if name != "onnx-cuda":  # which builds nothing
+            self._cache = self._make_folder(self._cache)
         self.graph_option = self._provider.graph_id if options.cuda_graphs else None
         self.coverage: dict[str, Coverage | None] = {}
 
@@ -127,6 +129,17 @@ class _Opener:
         if not self._options.allow_fallback:
             check_coverage(graph, self.coverage[graph], self._provider.name)
         return session
+
+    def _make_folder(self, folder: Path) -> Path:
+        """For what the provider builds; where that cannot be written, one for this process."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            self.notes.append(
+                f"{folder.parent} cannot be written: engines are built anew each time, or give --engine-dir"
+            )
+            return Path(tempfile.mkdtemp(prefix="vtr-"))
+        return folder
 
     def _session(self, graph: str) -> Any:
         settings = session_options(self._ort)
@@ -153,15 +166,6 @@ class _Opener:
                 f"onnxruntime {self._ort.__version__} cannot load {path} on {self._provider.name}: "
                 f"{' '.join(str(error).split())}{'' if absent else hint}"
             ) from error
-
-
-def _make_cache(folder: Path) -> Path:
-    """The folder, or one for this process where the bundle cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="vtr-"))
-    return folder
 
 
 def _rtx_devices(ort: Any, index: int) -> list[Any]:

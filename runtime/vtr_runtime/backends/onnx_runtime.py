@@ -78,7 +78,7 @@ class OnnxRuntimeBackend(GraphBackend):
 
     def run_on_device(self, graph: str, feed: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:
         """As `_run`, for tensors of the CPU whose owner is not numpy; what comes out are numpy's arrays."""
-        return {**self._run(graph, {name: self.fetch(tensor) for name, tensor in feed.items()})}
+        return {**self._run(self._known(graph), {name: self.fetch(tensor) for name, tensor in feed.items()})}
 
     def fetch(self, tensor: DeviceTensor) -> NDArray[Any]:
         try:

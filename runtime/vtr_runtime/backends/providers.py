@@ -4,6 +4,7 @@ Every option that stands here has its reason; all others keep the provider's def
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -122,11 +123,11 @@ def cache_folder(engine_dir: Path, backend: ProviderBackend, manifest: Manifest,
     return engine_dir / f".{backend}-{core_hash(manifest)[:16]}-sm{device.sm}"
 
 
-def tf32_note(backend: ProviderBackend, manifest: Manifest, environ: dict[str, str]) -> str | None:
-    """Why fp32 is not proved, or None: TensorRT's provider has no switch for TF32, the driver's libraries have."""
-    if backend != "onnx-tensorrt" or manifest.graph_precision != "fp32" or environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+def tf32_note(backend: ProviderBackend, manifest: Manifest, environ: Mapping[str, str]) -> str | None:
+    """Why fp32 is not proved, or None: TensorRT's providers have no switch for TF32, the library has a variable."""
+    if backend == "onnx-cuda" or manifest.graph_precision != "fp32" or environ.get("NVIDIA_TF32_OVERRIDE") == "0":
         return None
     return (
-        "ONNX Runtime's TensorRT provider computes fp32 products in TF32 where it likes: no proof of fp32; "
+        f"{PROVIDERS[backend].name} computes fp32 products in TF32 where it likes: no proof of fp32; "
         "set NVIDIA_TF32_OVERRIDE=0 before Python starts"
     )

@@ -61,7 +61,7 @@ class TensorRTBackend(GraphBackend):
 
     def run_on_device(self, graph: str, feed: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:
         with self._cuda.current():
-            return self._graphs[graph].run_on_device(feed)
+            return self._graphs[self._known(graph)].run_on_device(feed)
 
     def fetch(self, tensor: DeviceTensor) -> NDArray[Any]:
         with self._cuda.current():
