@@ -7,6 +7,7 @@ import ctypes
 import gc
 import math
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -385,16 +386,18 @@ class FakeContext:
     def execute_async_v3(self, stream: int) -> bool:
         assert self.memory
         assert set(self.addresses) == set(self.engine.tensors)
-        shapes, addresses, cuda = dict(self.shapes), dict(self.addresses), self.engine.cuda
+        shapes, addresses, engine = dict(self.shapes), dict(self.addresses), self.engine
+        cuda, context = engine.cuda, weakref.ref(self)
 
         def work() -> None:
+            assert context() is not None, "the context is gone, and its memory with it"
             feed = {
-                name: cuda.at(addresses[name], math.prod(shape) * np.dtype(self.engine.tensors[name].dtype).itemsize)
-                .view(self.engine.tensors[name].dtype)
+                name: cuda.at(addresses[name], math.prod(shape) * np.dtype(engine.tensors[name].dtype).itemsize)
+                .view(engine.tensors[name].dtype)
                 .reshape(shape)
                 for name, shape in shapes.items()
             }
-            for name, array in self.engine.backend._run(self.engine.graph, feed).items():
+            for name, array in engine.backend._run(engine.graph, feed).items():
                 cuda.at(addresses[name], array.nbytes)[:] = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
 
         cuda.put(stream, work)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from vtr_runtime import load
+from vtr_runtime.backends import BACKENDS
 from vtr_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from vtr_runtime.bundle import open_bundle
 from vtr_runtime.cli import main
@@ -99,6 +100,13 @@ def test_the_commands_take_the_same_options(small_bundle: Path, tmp_path: Path, 
     refused = run(main, ["embed", str(small_bundle), str(good_clips[0]), "-o", out, "--backend", "trt"])
     assert (refused.exit_code, Path(out).exists()) == (1, False)
     assert refused.output.startswith("error: ")
+    nowhere = run(
+        main, ["embed", str(small_bundle), str(good_clips[0]), "-o", out, "--engine-dir", str(tmp_path / "x")]
+    )
+    assert nowhere.exit_code == 2
+    assert "is not a folder; give the one that vtr-runtime build wrote" in nowhere.output
+    helped = "".join(run(main, ["embed", "--help"]).output.split())
+    assert f"graphs:{','.join(BACKENDS)}." in helped
     options = ["--engine-dir", str(tmp_path), "--allow-fallback"]
     done = run(main, ["embed", str(small_bundle), str(good_clips[0]), "-o", out, *options])
     assert done.exit_code == 0, done.output

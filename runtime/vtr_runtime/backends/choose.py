@@ -57,6 +57,10 @@ def open_backend(bundle: Bundle, name: str = "auto", options: BackendOptions | N
     options = options or BackendOptions()
     if name not in ("auto", *BACKENDS):
         raise UsageError(f"there is no backend '{name}'; choose from: auto, {', '.join(BACKENDS)}")
+    if options.engine_dir is not None and not options.engine_dir.is_dir():
+        raise UsageError(
+            f"{options.engine_dir} is not a folder; give the one that vtr-runtime build wrote engines into"
+        )
     asked = next((known for known in BACKENDS if known == name), None)
     choice = choose_here(bundle, options) if asked is None else Choice(asked, "asked for")
     backend = _open(bundle, choice.name, options)

@@ -125,8 +125,8 @@ class _EngineLane:
     def __init__(self, graph: EngineGraph, spec: GraphSpec, plan: ProfilePlan, cuda: Cuda) -> None:
         self._graph, self._spec, self._plan, self._cuda = graph, spec, plan, cuda
         self.lane = Lane(cuda, spec, plan.largest, scratch=graph.workspace)
-        # A graph holds what its context had when it was captured, so such a context keeps its shape for good.
-        self._fixed: dict[tuple[tuple[str, int], ...], Callable[[], None]] = {}
+        # A captured graph works in its context's memory: that context keeps its shape for good, and is kept.
+        self._fixed: dict[tuple[tuple[str, int], ...], tuple[Any, Callable[[], None]]] = {}
         self._contexts: dict[int, Any] = {}
 
     def run(self, feed: Arrays, axes: Axes, filled: Axes) -> Arrays:
@@ -136,12 +136,13 @@ class _EngineLane:
             return self.lane.download(axes, filled)
         key = tuple(sorted(filled.items()))
         if key in self._fixed:
-            self._fixed[key]()
+            _, launch = self._fixed[key]
+            launch()
             return self.lane.download(axes, filled)
         context = self._bound(self._new_context(self._plan.choose(filled)), self.lane.address, filled)
         self._enqueue(context)  # what is done once for a shape must not be captured
         outputs = self.lane.download(axes, filled)
-        self._fixed[key] = self._capture(context)
+        self._fixed[key] = context, self._capture(context)
         return outputs
 
     def run_at(self, addresses: Mapping[str, int], axes: Axes) -> None:

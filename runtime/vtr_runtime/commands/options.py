@@ -12,7 +12,13 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
-backend_option = click.option("--backend", default="auto", show_default=True, help="Engine that runs the graphs.")
+backend_option = click.option(
+    "--backend",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    help="Engine that runs the graphs: onnx-cpu, onnx-cuda, onnx-tensorrt, onnx-trt-rtx, trt, trt-rtx, openvino.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 
 
