@@ -518,22 +518,24 @@ def test_rtx_captures_by_itself_and_keeps_what_it_compiled(
     bundle: Bundle, reference: OnnxRuntimeBackend, tmp_path: Path
 ) -> None:
     path = tmp_path / "text.sm89.cache"
-    opened, engine, cuda = open_graph(bundle, reference, "text", target="trt-rtx", cache=RuntimeCache(path))
+    cache = RuntimeCache(path)
+    opened, engine, cuda = open_graph(bundle, reference, "text", target="trt-rtx", cache=cache)
     agree(opened.run, reference, "text", bundle.manifest.graphs.text)
     strategies = opened._trt.module.CudaGraphStrategy
-    assert {config.cuda_graph_strategy for config in engine.configs} == {strategies.WHOLE_GRAPH_CAPTURE}
+    assert [config.cuda_graph_strategy for config in engine.configs] == [strategies.WHOLE_GRAPH_CAPTURE]
     assert cuda.captures == 0
-    assert opened._cache is not None
-    opened._cache.save()
+    cache.save()
     assert path.read_bytes() == b"compiled"
     path.write_bytes(b"compiled before")
-    again, _, _ = open_graph(bundle, reference, "text", target="trt-rtx", cache=RuntimeCache(path))
-    again.run(draw(bundle.manifest.graphs.text, 1, 5))
-    assert again._cache is not None
-    assert again._cache._cache.blob == b"compiled before"
-    again._cache._path = tmp_path / "no such folder" / "x"
-    again._cache._saved = b""
-    again._cache.save()  # a bundle that cannot be written is no failure
+    again = RuntimeCache(path)
+    open_graph(bundle, reference, "text", target="trt-rtx", cache=again)
+    assert again._cache.blob == b"compiled before"
+    nowhere = RuntimeCache(tmp_path / "no such folder" / "x")
+    open_graph(bundle, reference, "text", target="trt-rtx", cache=nowhere)
+    nowhere.save()  # a bundle that cannot be written is no failure
+    plain, engine, _ = open_graph(bundle, reference, "text", target="trt-rtx", cuda_graphs=False)
+    agree(plain.run, reference, "text", bundle.manifest.graphs.text)
+    assert [config.cuda_graph_strategy for config in engine.configs] == [strategies.DISABLED]
 
 
 @pytest.fixture(scope="module")

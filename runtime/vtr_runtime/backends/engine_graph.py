@@ -43,10 +43,10 @@ class EngineGraph:
     ) -> None:
         """BackendError for an engine whose tensors are not the graph's."""
         self._trt, self._engine, self._cuda, self._errors = trt, engine, cuda, errors
-        self._spec, self._plan, self._cache = spec, plan, cache
+        self._spec, self._plan = spec, plan
         self._check_tensors()
         self.captured = cuda_graphs and trt.target == "trt"
-        self._own_graphs = cuda_graphs and trt.target == "trt-rtx"
+        self._how = self._configure(cuda_graphs=cuda_graphs, cache=cache)
         self._making = threading.Lock()
         self._free = threading.Semaphore(LANES)
         self._idle: list[_EngineLane] = []
@@ -71,20 +71,25 @@ class EngineGraph:
 
     def create_context(self) -> Any:
         """A context without memory of its own."""
-        strategy = self._trt.module.ExecutionContextAllocationStrategy.USER_MANAGED
         with self._making:
-            if self._cache is None:
-                context = self._engine.create_execution_context(strategy)
-            else:
-                config = self._engine.create_runtime_config()
-                config.set_execution_context_allocation_strategy(strategy)
-                strategies = self._trt.module.CudaGraphStrategy
-                config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE if self._own_graphs else strategies.DISABLED
-                self._cache.attach(config)
-                context = self._engine.create_execution_context(config)
+            context = self._engine.create_execution_context(self._how)
         if context is None:
             raise self.failure("make an execution context")
         return context
+
+    def _configure(self, *, cuda_graphs: bool, cache: RuntimeCache | None) -> Any:
+        """How contexts are made: of TensorRT for RTX by a configuration, which lives as long as they do."""
+        module = self._trt.module
+        strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._trt.target == "trt":
+            return strategy
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        capture = module.CudaGraphStrategy
+        config.cuda_graph_strategy = capture.WHOLE_GRAPH_CAPTURE if cuda_graphs else capture.DISABLED
+        if cache is not None:
+            cache.attach(config)
+        return config
 
     @property
     def workspace(self) -> int:

@@ -19,11 +19,10 @@ class RuntimeCache:
 
     def attach(self, config: Any) -> None:
         """Read the file, if there is one, into a new cache of an engine's runtime configuration."""
-        if self._cache is None:
-            self._cache = config.create_runtime_cache()
-            if self._path.is_file():
-                self._saved = self._path.read_bytes()
-                self._cache.deserialize(self._saved)  # False for what does not fit: it is compiled anew
+        self._cache = config.create_runtime_cache()
+        if self._path.is_file():
+            self._saved = self._path.read_bytes()
+            self._cache.deserialize(self._saved)  # False for what does not fit: it is compiled anew
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:

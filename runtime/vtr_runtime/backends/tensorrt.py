@@ -43,7 +43,7 @@ class TensorRTBackend(GraphBackend):
         folder, record = find_engine(bundle, trt, gpu, options.engine_dir or bundle.folder / ENGINES)
         self._cuda = Cuda(options.device)
         with self._cuda.current():
-            opener = _Opener(trt, folder, record, gpu)
+            self._opener = opener = _Opener(trt, folder, record, gpu)  # its runtime and logger serve the engines
             self._graphs = {
                 graph: EngineGraph(
                     trt,
