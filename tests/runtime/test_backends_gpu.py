@@ -31,7 +31,7 @@ from vtr_runtime.backends.choose import BACKENDS
 from vtr_runtime.backends.cuda import Cuda
 from vtr_runtime.backends.dlpack import CPU, CUDA, Result
 from vtr_runtime.backends.engine_graph import EngineGraph
-from vtr_runtime.backends.onnx_gpu import BoundGraph
+from vtr_runtime.backends.onnx_gpu import BoundGraph, OnnxGpuBackend
 from vtr_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from vtr_runtime.backends.profile_plan import ProfilePlan
 from vtr_runtime.backends.providers import provider_buckets
@@ -643,6 +643,53 @@ def test_a_provider_that_is_not_loaded_is_no_provider(
         open_backend(bundle, "onnx-cuda", options)
     with pytest.raises(UnavailableError, match=r"needs the plug-in of TensorRT for RTX .*vtr-runtime\[onnx-trt-rtx\]"):
         open_backend(bundle, "onnx-trt-rtx", options)
+
+
+def test_a_graph_that_cannot_be_captured_runs_without(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """ONNX Runtime's own sentence; what is not on the provider is counted, and said."""
+    import onnxruntime
+
+    told: list[tuple[str, str]] = []
+
+    def session(path: str, _: Any, *, providers: Any, enable_fallback: int) -> Any:
+        [(name, options)] = providers
+        assert (name, enable_fallback) == ("CUDAExecutionProvider", 0)
+        graph, capture = Path(path).stem, options["enable_cuda_graph"]
+        told.append((graph, capture))
+        if (graph, capture) == ("text", "1"):
+            raise RuntimeError(
+                "This session cannot use the graph capture feature as requested by the user as all compute"
+            )
+        nodes = [SimpleNamespace(op_type=kind) for kind in ["MatMul"] * 9]
+        parts = [SimpleNamespace(ep_name=name, get_nodes=lambda: nodes)]
+        if graph == "text":
+            parts += [
+                SimpleNamespace(ep_name="CPUExecutionProvider", get_nodes=lambda: [SimpleNamespace(op_type="ArgMax")])
+            ]
+        return SimpleNamespace(
+            get_providers=lambda: [name],
+            disable_fallback=lambda: None,
+            get_provider_graph_assignment_info=lambda: parts,
+        )
+
+    monkeypatch.setattr(onnx_gpu_module, "read_device", lambda _: ADA)
+    monkeypatch.setattr(onnx_gpu_module, "Cuda", FakeCuda)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    backend, said = open_backend(bundle, "onnx-cuda", BackendOptions(engine_dir=tmp_path))
+    assert told == [("video", "1"), ("text", "1"), ("text", "0")]
+    assert isinstance(backend, OnnxGpuBackend)
+    assert {name: graph._graph_option for name, graph in backend._graphs.items()} == {
+        "video": "gpu_graph_id",
+        "text": None,
+    }
+    assert said == (
+        "onnx-cuda (asked for); video: CUDAExecutionProvider 9 of 9 nodes; text: CUDAExecutionProvider 9 of 10 nodes, "
+        "CPUExecutionProvider 1 of 10 nodes; "
+        "text: run without a CUDA graph, because parts of it are computed on the CPU"
+    )
 
 
 USED = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout, suppress
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from io import StringIO
@@ -42,6 +44,8 @@ from .providers import (
 from .shapes import Axes, Buckets, check_feed, concrete, run_in_buckets
 
 T = TypeVar("T")
+# How ONNX Runtime says that nodes of a graph lie on the CPU and are more than arithmetic of shapes: 1.15 and later.
+CANNOT_CAPTURE = re.compile(r"cannot use the (CUDA )?graph (capture )?feature", re.IGNORECASE)
 NO_CAPTURE = -1  # a run that neither captures nor replays
 
 
@@ -67,11 +71,12 @@ class OnnxGpuBackend(GraphBackend):
         self._cuda = Cuda(options.device)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         opener = _Opener(bundle, name, options, gpu)
-        self._graphs = {
-            graph: self._do(partial(BoundGraph, opener.open(graph), spec, provider_buckets(graph, bundle.manifest),
-                                    self._cuda, graph_option=opener.graph_option, device=("cuda", options.device)))
-            for graph, spec in self._specs.items()
-        }  # fmt: skip
+        self._graphs: dict[str, BoundGraph] = {}
+        for graph, spec in self._specs.items():
+            session, graph_option = opener.open(graph)
+            buckets, place = provider_buckets(graph, bundle.manifest), ("cuda", options.device)
+            make = partial(BoundGraph, session, spec, buckets, self._cuda, graph_option=graph_option, device=place)
+            self._graphs[graph] = self._do(make)
         self.coverage: dict[str, Coverage | None] = opener.coverage
         covered = [f"{graph}: {found.summary}" for graph, found in self.coverage.items() if found]
         self.notes = (*covered, *opener.notes)
@@ -111,12 +116,16 @@ class _Opener:
         self._cache = cache_folder(options.engine_dir or bundle.folder / ENGINES, name, bundle.manifest, gpu)
         if name != "onnx-cuda":  # which builds nothing
             self._cache = self._make_folder(self._cache)
-        self.graph_option = self._provider.graph_id if options.cuda_graphs else None
         self.coverage: dict[str, Coverage | None] = {}
 
-    def open(self, graph: str) -> Any:
-        """A session. What it holds on other providers is refused unless that is allowed."""
-        session = self._session(graph)
+    def open(self, graph: str) -> tuple[Any, str | None]:
+        """A session, and the run option that names its captured graphs; None where nothing is captured.
+
+        What it holds on other providers is refused unless that is allowed."""
+        session, captured = self._session(graph, self._options), self._options.cuda_graphs
+        if session is None:
+            session, captured = self._session(graph, replace(self._options, cuda_graphs=False)), False
+            self.notes.append(f"{graph}: run without a CUDA graph, because parts of it are computed on the CPU")
         if session.get_providers()[0] != self._provider.name:
             # Seen: with a library missing, ONNX Runtime logs a warning and opens the session on the CPU.
             raise UnavailableError(
@@ -128,7 +137,7 @@ class _Opener:
         self.coverage[graph] = read_coverage(session)
         if not self._options.allow_fallback:
             check_coverage(graph, self.coverage[graph], self._provider.name)
-        return session
+        return session, self._provider.graph_id if captured else None
 
     def _make_folder(self, folder: Path) -> Path:
         """For what the provider builds; where that cannot be written, one for this process."""
@@ -141,11 +150,12 @@ class _Opener:
             return Path(tempfile.mkdtemp(prefix="vtr-"))
         return folder
 
-    def _session(self, graph: str) -> Any:
+    def _session(self, graph: str, options: BackendOptions) -> Any:
+        """None where the provider cannot capture the graph as it was told to."""
         settings = session_options(self._ort)
         settings.add_session_config_entry(RECORD, "1")
         path = self._bundle.file(self._bundle.manifest.graphs.named()[graph].file)
-        chosen = provider_options(self._name, graph, self._bundle.manifest, self._options, self._cache)
+        chosen = provider_options(self._name, graph, self._bundle.manifest, options, self._cache)
         try:
             if self._plugin is not None:
                 settings.add_provider_for_devices(self._plugin, chosen)
@@ -159,12 +169,13 @@ class _Opener:
             providers = [(self._provider.name, chosen)]
             return self._ort.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
         except Exception as error:
+            if options.cuda_graphs and CANNOT_CAPTURE.search(str(error)):
+                return None
             # "Please install TensorRT libraries ..." is how the provider says that they are not there.
             absent = "please install" in str(error).lower()
-            hint = "; or is it the capture? BackendOptions(cuda_graphs=False)" if self.graph_option else ""
             raise (UnavailableError if absent else BackendError)(
                 f"onnxruntime {self._ort.__version__} cannot load {path} on {self._provider.name}: "
-                f"{' '.join(str(error).split())}{'' if absent else hint}"
+                f"{' '.join(str(error).split())}"
             ) from error
 
 
