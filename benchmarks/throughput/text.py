@@ -30,14 +30,14 @@ def _ours(contestant: Contestant, threads: int) -> Callable[[Sequence[str]], NDA
     from vtr_runtime.model import Model
 
     if contestant.engine == "onnxruntime":
-        return load(contestant.source, "onnx-cpu", threads=threads).encode_texts
+        return load(contestant.source, "onnx-cpu", threads=threads, query_cache=0).encode_texts
 
     from openvino_cpu import OpenVinoText
 
     bundle = open_bundle(contestant.source)
     graph = bundle.file(bundle.manifest.graphs.text.file)
     engine = OpenVinoText(graph, hint=contestant.hint, threads=threads)
-    return Model(bundle, cast(Backend, engine), "openvino").encode_texts
+    return Model(bundle, cast(Backend, engine), "openvino", query_cache=0).encode_texts
 
 
 def _torch(contestant: Contestant, bundle: Path) -> Callable[[Sequence[str]], NDArray[np.float32]]:

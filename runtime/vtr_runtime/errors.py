@@ -11,6 +11,7 @@ VtrError                1  something that was asked for was not done
 ├── DataError           1  a data set or an embeddings file that is not what it should be
 ├── SpaceError          1  embeddings of another model
 ├── BackendError        1  an engine that is absent or cannot run the graph
+│   └── UnavailableError   what this machine has not: a library, a GPU, an engine
 ├── StorageError        1  the disk is full or refuses
 └── GateError           3  a gate was not met, nothing was published
 """
@@ -61,6 +62,10 @@ class SpaceError(VtrError):
 
 
 class BackendError(VtrError):
+    pass
+
+
+class UnavailableError(BackendError):
     pass
 
 

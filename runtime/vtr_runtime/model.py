@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Backend, open_backend
+from .backends import Backend, BackendOptions, DeviceBackend, DeviceTensor, open_backend
 from .bundle import TOKENIZER, Bundle, open_bundle
 from .clips import Clip, EmbeddedClip
 from .decoding import Decoder
@@ -16,18 +16,25 @@ from .errors import MediaError, UsageError
 from .manifest import Manifest
 from .pipeline import VIDEO_BATCH, Pipeline
 from .pixels import resize_crop
+from .query_cache import QueryCache
 from .sampling import Windows
 from .text import Tokenizer, validate_ids
 from .video import read_frames
 
+# Embeddings of sentences that are kept: 2 MB at a length of 512.
+QUERIES = 1024
+
 
 class Model:
-    """A bundle opened on a backend. Safe to share between threads."""
+    """A bundle opened on a backend. Safe to share between threads.
 
-    def __init__(self, bundle: Bundle, backend: Backend, choice: str) -> None:
+    `query_cache.info()` counts the sentences that `encode_texts` found again; with `query_cache` 0 it keeps none."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, choice: str, *, query_cache: int = QUERIES) -> None:
         self.bundle = bundle
         self.backend = backend
         self.backend_choice = choice
+        self.query_cache = QueryCache(query_cache)
         self._tokenizer = Tokenizer.from_file(bundle.file(TOKENIZER), bundle.manifest.text)
 
     @property
@@ -62,7 +69,18 @@ class Model:
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed sentences: float32 [N, D], unit length. TextError for what is no text."""
-        return self.encode_ids(self.tokenize(texts))
+        ids = self.tokenize(texts)
+        keys = [row.tobytes() for row in ids]
+        places = {key: place for place, key in enumerate(keys)}
+        found = {key: self.query_cache.get(key) for key in places}
+        missing = [key for key, row in found.items() if row is None]
+        for key, row in zip(missing, self.encode_ids(ids[[places[key] for key in missing]]), strict=True):
+            found[key] = row
+            self.query_cache.put(key, row)
+        out = np.zeros((len(ids), self.manifest.dim), np.float32)
+        for place, key in enumerate(keys):
+            out[place] = found[key]
+        return out
 
     def encode_ids(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Embed token ids int32 [N, L]: float32 [N, D]. TextError for ids that the model does not know."""
@@ -100,6 +118,25 @@ class Model:
         """Embed frames that are sampled and resized already: uint8 [B, T, S, S, 3], bool [B, T] -> float32 [B, D]."""
         parts = [self.backend.video(pixels[rows], mask[rows])["embedding"] for rows in _spans(len(pixels), VIDEO_BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, self.manifest.dim), np.float32)
+
+    def encode_ids_on_device(self, ids: DeviceTensor) -> DeviceTensor:
+        """As `encode_ids`, of a tensor with `__dlpack__` on the backend's device, where the result stays.
+
+        >>> torch.from_dlpack(model.encode_ids_on_device(ids))  # int32 [N, L] -> float32 [N, D], no copy of either
+        """
+        backend = self._on_device()
+        # An id that is out of range would be looked up as zeros there, without a word: a copy is looked at here.
+        validate_ids(backend.fetch(ids), self.manifest.text)
+        return backend.run_on_device("text", {"input_ids": ids})["embedding"]
+
+    def encode_pixels_on_device(self, pixels: DeviceTensor, mask: DeviceTensor) -> DeviceTensor:
+        """As `encode_pixels`, of tensors with `__dlpack__` on the backend's device, where the result stays."""
+        return self._on_device().run_on_device("video", {"frames": pixels, "frame_mask": mask})["embedding"]
+
+    def _on_device(self) -> DeviceBackend:
+        if not isinstance(self.backend, DeviceBackend):
+            raise UsageError(f"backend {self.backend.name} takes arrays of numpy alone; use encode_pixels, encode_ids")
+        return self.backend
 
     def encode_videos(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
         """Embed video files: float32 [N, D], unit length. MediaError if one is unreadable (`embed_clips` goes on)."""
@@ -146,15 +183,37 @@ class Model:
         return Pipeline(self.manifest.frames, self.backend.video, windows, workers, decoder)
 
 
-def load(bundle: str | Path, backend: str = "auto", *, threads: int | None = None) -> Model:
+def load(
+    bundle: str | Path,
+    backend: str = "auto",
+    *,
+    threads: int | None = None,
+    spin: bool = True,
+    allow_fallback: bool = False,
+    engine_dir: str | Path | None = None,
+    device: int = 0,
+    query_cache: int = QUERIES,
+) -> Model:
     """Open and verify a bundle. `backend` is run as asked for or refused with the reason, never replaced.
+
+    `threads` are a CPU engine's (default: one per core); with `spin` those of ONNX Runtime wait busily between calls,
+    which answers a query sooner and takes the cores from decoding. `allow_fallback` lets a GPU's provider leave parts
+    of a graph to the CPU. Engines are looked for in `engine_dir` (default: the bundle's folder engines). `device` is
+    the GPU, as the driver numbers them. `query_cache` is how many sentences' embeddings are kept.
 
     >>> model = load("bundle/")
     >>> model.encode_texts(["a dog runs"]) @ model.encode_videos(["dog.mp4", "cat.mp4"]).T
     """
     opened = open_bundle(Path(bundle))
-    engine, choice = open_backend(opened, backend, threads=threads)
-    return Model(opened, engine, choice)
+    options = BackendOptions(
+        threads=threads,
+        spin=spin,
+        allow_fallback=allow_fallback,
+        engine_dir=None if engine_dir is None else Path(engine_dir),
+        device=device,
+    )
+    engine, choice = open_backend(opened, backend, options)
+    return Model(opened, engine, choice, query_cache=query_cache)
 
 
 def _spans(count: int, step: int) -> list[slice]:

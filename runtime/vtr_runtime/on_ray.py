@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from .bulk import Job
 from .clips import Clip
 from .embeddings import RowLayout, as_table
 from .errors import BackendError
-from .model import Model, load
+from .model import load
 from .sampling import Windows
 
 NUMBER, ROWS = "_group", "_rows"  # columns that travel with a group's rows
@@ -47,10 +47,10 @@ class WorkerSetting:
 
     folder: str
     bundle: str
-    backend: str
     threads: int
     windows: Windows | None
     isolate: bool
+    options: Mapping[str, Any]  # of `load`
 
 
 class Embedder:
@@ -60,7 +60,7 @@ class Embedder:
         from .decoding import DecoderHere, DecoderProcesses
 
         os.chdir(setting.folder)  # relative paths are meant from there
-        self._model = load(setting.bundle, setting.backend, threads=setting.threads)
+        self._model = load(setting.bundle, **setting.options, threads=setting.threads, spin=False)
         self._layout = RowLayout.of(self._model.manifest)
         decoder = DecoderProcesses() if setting.isolate else DecoderHere()
         self._pipeline = self._model.pipeline(windows=setting.windows, workers=setting.threads, decoder=decoder)
@@ -75,15 +75,17 @@ class Embedder:
 
 
 def embed_groups(
-    cluster: Cluster, model: Model, job: Job, numbers: Sequence[int], *, isolate: bool
+    cluster: Cluster, bundle: Path, job: Job, numbers: Sequence[int], *, options: Mapping[str, Any], isolate: bool
 ) -> Iterator[tuple[int, pa.Table]]:
-    """The rows of each group, as they are done, in any order. BackendError where Ray or the cluster cannot be had."""
+    """The rows of each group, as they are done, in any order. `options` are those of `load`.
+
+    BackendError where Ray or the cluster cannot be had."""
     ray = import_ray()
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, cluster.address)
     try:
-        yield from _embed_groups(ray, cluster, model, job, numbers, isolate)
+        yield from _embed_groups(ray, cluster, bundle, job, numbers, options, isolate)
     finally:
         if ours:
             ray.shutdown()
@@ -109,14 +111,20 @@ def _knock(address: str) -> None:
 
 
 def _embed_groups(
-    ray: Any, cluster: Cluster, model: Model, job: Job, numbers: Sequence[int], isolate: bool
+    ray: Any,
+    cluster: Cluster,
+    bundle: Path,
+    job: Job,
+    numbers: Sequence[int],
+    options: Mapping[str, Any],
+    isolate: bool,
 ) -> Iterator[tuple[int, pa.Table]]:
     cores = int(ray.cluster_resources().get("CPU", 1))
     workers = cluster.workers or max(1, cores // 2)
     threads = max(1, cores // workers)
     ray.data.DataContext.get_current().enable_progress_bars = False  # the command has its own
-    folder, opened = str(Path.cwd()), str(model.bundle.folder.resolve())
-    setting = WorkerSetting(folder, opened, model.backend.name, threads, job.windows, isolate)
+    folder, opened = str(Path.cwd()), str(bundle.resolve())
+    setting = WorkerSetting(folder, opened, threads, job.windows, isolate, options)
     path = pa.struct([("path", pa.binary()), ("start", pa.float64()), ("end", pa.float64())])
     groups = [
         [{"path": os.fsencode(clip.path), "start": clip.start, "end": clip.end} for clip in job.group(number)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from .errors import BackendError
+from .errors import BackendError, UnavailableError
 from .manifest import Precision
 
 DEVICE = "CPU"
@@ -24,7 +24,7 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise BackendError(
+        raise UnavailableError(
             f"OpenVINO is not installed ({error}); install it: pip install 'vtr-runtime[openvino]'"
         ) from error
     return openvino

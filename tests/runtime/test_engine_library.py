@@ -270,11 +270,11 @@ class FakeDriver:
 
 def test_the_device_is_read_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = FakeDriver()
-    monkeypatch.setattr(device_module, "_open_driver", lambda: driver)
+    monkeypatch.setattr(device_module, "open_driver", lambda: driver)
     assert read_device() == DeviceInfo("Orin", "87", "12.6", 8 << 30, 3 << 30, True)
     assert driver.contexts == 0
     assert read_device(1) is None
-    monkeypatch.setattr(device_module, "_open_driver", lambda: FakeDriver(status=100))
+    monkeypatch.setattr(device_module, "open_driver", lambda: FakeDriver(status=100))
     assert read_device() is None
 
 

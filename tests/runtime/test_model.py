@@ -12,6 +12,7 @@ from PIL import Image
 
 from vtr_runtime import Clip, Model, load
 from vtr_runtime.backends import onnx_runtime
+from vtr_runtime.backends.environment import ORT_PACKAGES
 from vtr_runtime.errors import BackendError, MediaError, TextError, UsageError
 
 SENTENCES = ["a dog", "", "a very long story about a walk " * 30, "a red circle moves", "犬", "x"]
@@ -25,9 +26,10 @@ def test_embeddings_have_unit_length(small_model: Model) -> None:
 
 
 def test_a_sentence_embeds_alike_alone_and_in_any_company(small_model: Model) -> None:
-    together = small_model.encode_texts(SENTENCES)
-    alone = np.concatenate([small_model.encode_texts([text]) for text in SENTENCES])
-    reverse = small_model.encode_texts(SENTENCES[::-1])[::-1]
+    ids = small_model.tokenize(SENTENCES)
+    together = small_model.encode_ids(ids)  # encode_texts would remember the sentences
+    alone = np.concatenate([small_model.encode_ids(row[None]) for row in ids])
+    reverse = small_model.encode_ids(ids[::-1])[::-1]
     assert np.abs(together - alone).max() < 1e-6
     assert np.abs(together - reverse).max() < 1e-6
 
@@ -164,7 +166,7 @@ def test_the_choice_of_auto_is_said(small_model: Model) -> None:
 
 
 def test_two_onnxruntime_packages_are_refused(small_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_runtime, "installed_packages", lambda: list(onnx_runtime.PACKAGES))
+    monkeypatch.setattr(onnx_runtime, "installed_packages", lambda: list(ORT_PACKAGES))
     with pytest.raises(BackendError, match="pip uninstall -y onnxruntime onnxruntime-gpu"):
         load(small_bundle)
 

@@ -18,6 +18,8 @@ from vtr_runtime.embeddings import RowLayout, as_table
 from vtr_runtime.errors import BackendError
 from vtr_runtime.on_ray import Cluster, embed_groups
 
+OPTIONS = {"backend": "onnx-cpu"}
+
 
 @pytest.fixture(scope="module")
 def many(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
@@ -54,7 +56,9 @@ def test_a_cluster_gives_the_same_rows_and_bears_the_loss_of_a_worker(small_mode
     job = Job(many, layout, small_model.backend.name)
     found: dict[int, pa.Table] = {}
     killed = 0
-    for number, table in embed_groups(Cluster(workers=2), small_model, job, range(job.groups), isolate=False):
+    for number, table in embed_groups(
+        Cluster(workers=2), small_model, job, range(job.groups), options=OPTIONS, isolate=False
+    ):
         if not killed:
             victims = list(workers())
             assert len(victims) == 2
@@ -73,7 +77,7 @@ def test_windows_reach_the_workers(small_model: Model, many: list[Clip]) -> None
     """The worker's own code, without a cluster around it."""
     windows = Windows(1, 0.5)
     setting = on_ray.WorkerSetting(
-        str(Path.cwd()), str(small_model.bundle.folder), small_model.backend.name, 1, windows, isolate=True
+        str(Path.cwd()), str(small_model.bundle.folder), 1, windows, isolate=True, options=OPTIONS
     )
     clips = [{"path": os.fsencode(clip.path), "start": None, "end": None} for clip in many[:3]]
     kind = pa.list_(pa.struct([("path", pa.binary()), ("start", pa.float64()), ("end", pa.float64())]))
@@ -100,7 +104,7 @@ def test_groups_are_put_together_again() -> None:
 def test_a_cluster_that_is_not_there_is_named(small_model: Model, many: list[Clip]) -> None:
     job = Job(many, RowLayout.of(small_model.manifest), "onnx-cpu")
     with pytest.raises(BackendError, match=r"there is no Ray cluster at 127\.0\.0\.1:1 "):
-        next(embed_groups(Cluster("127.0.0.1:1"), small_model, job, [0], isolate=False))
+        next(embed_groups(Cluster("127.0.0.1:1"), small_model.bundle.folder, job, [0], options=OPTIONS, isolate=False))
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vtr_runtime.backends import PrecisionError, open_backend
 from vtr_runtime.bundle import Bundle
+from vtr_runtime.errors import BackendError, UnavailableError
 from vtr_runtime.golden import exact_times, frame_digests
 from vtr_runtime.manifest import Precision
 from vtr_runtime.model import Model
@@ -59,8 +60,9 @@ class RuntimeHost(Host):
         return self.answer_in_graph(stage, {"frames": frames.pixels[None], "frame_mask": frames.mask[None]})
 
 
-class _NoKernels:
-    """Stands where a backend would that cannot run the bundle's precision: frames and words need no graph."""
+class _Absent:
+    """Stands where a backend would that this machine, or the bundle's precision, does not have: frames and words need
+    no graph."""
 
     text_rows = 1
 
@@ -69,21 +71,22 @@ class _NoKernels:
         self.precision_note: str | None = reason
 
     def video(self, frames: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:  # noqa: ARG002
-        raise PrecisionError(self.precision_note)
+        raise BackendError(self.precision_note)
 
     def text(self, ids: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:  # noqa: ARG002
-        raise PrecisionError(self.precision_note)
+        raise BackendError(self.precision_note)
 
     def rerank(self, feed: dict[str, NDArray[Any]]) -> NDArray[np.float32]:  # noqa: ARG002
-        raise PrecisionError(self.precision_note)
+        raise BackendError(self.precision_note)
 
 
 def open_runtime(bundle: Bundle, backend: str) -> RuntimeHost:
-    """The runtime on a backend; one without kernels for the bundle's precision is there for what needs no graph.
+    """The runtime on a backend; where it cannot be had here, or has no kernels for the bundle's precision, only what
+    needs no graph is answered, and the rest is not run, with the reason.
 
-    BackendError and UsageError as open_backend."""
+    BackendError and UsageError as open_backend for all else."""
     try:
         return RuntimeHost(Model(bundle, *open_backend(bundle, backend)))
-    except PrecisionError as error:
-        absent = _NoKernels(backend, bundle.manifest.graph_precision, str(error))
+    except (PrecisionError, UnavailableError) as error:
+        absent = _Absent(backend, bundle.manifest.graph_precision, str(error))
         return RuntimeHost(Model(bundle, absent, backend))

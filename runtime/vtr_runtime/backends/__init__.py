@@ -1,6 +1,16 @@
 """Inference engines behind one small interface: arrays in, arrays out."""
 
-from .base import Backend, PrecisionError
-from .choose import BACKENDS, open_backend
+from .base import Backend, BackendOptions, DeviceBackend, DeviceTensor, PrecisionError
+from .choose import BACKENDS, Choice, choose_here, open_backend
 
-__all__ = ["BACKENDS", "Backend", "PrecisionError", "open_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BackendOptions",
+    "Choice",
+    "DeviceBackend",
+    "DeviceTensor",
+    "PrecisionError",
+    "choose_here",
+    "open_backend",
+]

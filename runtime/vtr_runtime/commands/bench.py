@@ -10,7 +10,7 @@ import click
 
 from ..console import echo_json, json_option, note, table
 from ..errors import UsageError
-from .options import backend_option, bundle_argument
+from .options import BackendChoice, backend_options, bundle_argument
 
 if TYPE_CHECKING:
     from ..bench import Timing
@@ -24,7 +24,7 @@ LIBRARIES = ("vtr-runtime", "numpy", "av", "pillow", "onnxruntime", "onnxruntime
 @click.option("--batches", default="1,2,4,8,16", show_default=True, help="Clips, and sentences, at a time.")
 @click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(min=0), help="For each figure.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the engine. [default: its own choice]")
-@backend_option
+@backend_options
 @json_option
 def bench(
     bundle: Path,
@@ -32,7 +32,7 @@ def bench(
     batches: str,
     seconds: float,
     threads: int | None,
-    backend: str,
+    backend: BackendChoice,
     as_json: bool,
 ) -> None:
     """Measure where the time goes on this machine, on the videos PATHS (default: the bundle's own golden clips).
@@ -47,7 +47,7 @@ def bench(
 
     sizes = _sizes(batches)
     machine = describe_machine(threads or os.cpu_count() or 1, LIBRARIES)
-    model = load(bundle, backend, threads=threads)
+    model = load(bundle, **backend, threads=threads)
     note(f"backend: {model.backend_choice}")
     clips = [clip.path for clip in gather(paths or [bundle / "golden" / "media"]).clips]
     if not clips:

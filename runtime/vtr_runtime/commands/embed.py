@@ -11,7 +11,7 @@ import click
 
 from ..console import echo_json, json_option, note, progress, table
 from ..errors import UsageError
-from .options import backend_option, bundle_argument, overwrite_option
+from .options import BackendChoice, backend_options, bundle_argument, overwrite_option
 
 if TYPE_CHECKING:
     from ..bulk import Job, Parts
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who does it.")
 @click.option("--ray-workers", type=click.IntRange(1), help="Processes of the cluster. [default: one per two cores]")
 @click.option("--ray-address", metavar="ADDRESS", help="A running cluster's. [default: a cluster on this machine]")
-@backend_option
+@backend_options
 @overwrite_option
 @click.option("--restart", is_flag=True, help="Throw away what an unfinished run with this output has done.")
 @json_option
@@ -54,7 +54,7 @@ def embed(
     engine: str,
     ray_workers: int | None,
     ray_address: str | None,
-    backend: str,
+    backend: BackendChoice,
     overwrite: bool,
     restart: bool,
     as_json: bool,
@@ -86,7 +86,7 @@ def embed(
     found = gather(paths, lists)
     if not found.clips:
         raise UsageError(f"no video was found, and {len(found.skipped)} files that are not named like one; name them")
-    model = load(bundle, backend)
+    model = load(bundle, **backend, spin=False)  # decoding needs the cores, too
     note(f"backend: {model.backend_choice}")
     clips, unchanged = (found.clips, 0) if known is None else _without_known(found.clips, known, model.space)
     if unchanged:
@@ -101,7 +101,7 @@ def embed(
         try:
             with progress("embed", len(job.clips), done=done) as bar:
                 if engine == "ray":
-                    _embed_on_ray(model, job, parts, missing, bar, ray_workers, ray_address, isolate)
+                    _embed_on_ray(model, backend, job, parts, missing, bar, ray_workers, ray_address, isolate)
                 else:
                     _embed_here(model, job, parts, missing, bar, isolate)
         except KeyboardInterrupt:
@@ -168,6 +168,7 @@ def _counted(rows: Iterator[tuple[int, EmbeddedClip]], bar: Progress, job: Job) 
 
 def _embed_on_ray(
     model: Model,
+    backend: BackendChoice,
     job: Job,
     parts: Parts,
     missing: Sequence[int],
@@ -179,6 +180,7 @@ def _embed_on_ray(
     from ..on_ray import Cluster, embed_groups
 
     cluster = Cluster(address, workers)
-    for number, found in embed_groups(cluster, model, job, missing, isolate=isolate):
+    options = {**backend, "backend": model.backend.name}  # what was chosen here runs there
+    for number, found in embed_groups(cluster, model.bundle.folder, job, missing, options=options, isolate=isolate):
         parts.write(number, [found])
         bar.advance(len(job.group(number)))

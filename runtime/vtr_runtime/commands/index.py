@@ -11,7 +11,7 @@ import click
 
 from ..console import echo_json, json_option, note, progress, table
 from ..errors import UsageError
-from .options import backend_option, bundle_argument, overwrite_option
+from .options import BackendChoice, backend_options, bundle_argument, overwrite_option
 
 if TYPE_CHECKING:
     from ..index import Update
@@ -39,7 +39,7 @@ FAILURES_SHOWN = 5
 @click.option(
     "--ann-queries", type=click.Path(path_type=Path), help="Of --ann: measure with these sentences, one a line."
 )
-@backend_option
+@backend_options
 @overwrite_option
 @json_option
 def index(
@@ -53,7 +53,7 @@ def index(
     no_frames: bool,
     ann: bool,
     ann_queries: Path | None,
-    backend: str,
+    backend: BackendChoice,
     overwrite: bool,
     as_json: bool,
     **settings: Any,
@@ -109,17 +109,19 @@ def _ann_settings(given: dict[str, Any], ann: bool, queries: Path | None) -> Ann
     return None
 
 
-def _embed_sentences(bundle: Path, backend: str, path: Path) -> EmbeddingTable:
+def _embed_sentences(bundle: Path, backend: BackendChoice, path: Path) -> EmbeddingTable:
     from ..index.sentences import read_sentences, sentence_rows
     from ..model import load
 
     sentences = read_sentences(path)
-    model = load(bundle, backend)
+    model = load(bundle, **backend)
     note(f"backend: {model.backend_choice}")
     return sentence_rows(sentences, model.encode_texts(sentences), model.space, str(path))
 
 
-def _build_ann(bundle: Path, backend: str, output: Path, settings: AnnSettings, sentences: Path | None) -> AnnReport:
+def _build_ann(
+    bundle: Path, backend: BackendChoice, output: Path, settings: AnnSettings, sentences: Path | None
+) -> AnnReport:
     from ..index import Index
     from ..index.approximate import AnnReport, ann_path, build_ann, measure_recall, near_rows
     from ..publish import staged_file

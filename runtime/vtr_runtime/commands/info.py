@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 @json_option
 def info(bundle: Path, as_json: bool) -> None:
     """Verify BUNDLE and say what is in it."""
+    from ..backends import BackendOptions, choose_here
     from ..bundle import open_bundle
     from ..engines.record import ENGINES, find_engines
 
-    manifest = open_bundle(bundle).manifest
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
     if as_json:
         echo_json(manifest.model_dump(mode="json"))
         return
@@ -37,6 +39,7 @@ def info(bundle: Path, as_json: bool) -> None:
         ("precision", f"{manifest.precision}, graphs in {manifest.graph_precision}, opset {manifest.opset}"),
         ("graphs", ", ".join(manifest.graphs.named())),
         ("engines", ", ".join(record.id for _, record in find_engines(bundle / ENGINES)) or "none"),
+        ("backend here", choose_here(opened, BackendOptions()).summary),
         ("space", manifest.space),
         ("variant", manifest.variant),
         ("size", f"{sum(entry.size for entry in manifest.files.values()) / 1e6:.1f} MB, every file's sha256 agrees"),

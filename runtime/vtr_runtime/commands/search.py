@@ -12,7 +12,7 @@ import click
 
 from ..console import echo_json, json_option, note, table
 from ..errors import MediaError, UsageError
-from .options import backend_option, bundle_argument
+from .options import BackendChoice, backend_options, bundle_argument
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,7 @@ _CUT = re.compile(r"(?P<path>.+):(?P<start>\d+(?:\.\d+)?)?-(?P<end>\d+(?:\.\d+)?
     help=f"Order the best K by the bundle's second stage. [K: {TOP}]",
 )
 @click.option("--sheet", type=click.Path(path_type=Path), help="Also draw the results into this PNG file.")
-@backend_option
+@backend_options
 @json_option
 def search(
     bundle: Path,
@@ -71,7 +71,7 @@ def search(
     expansion: int | None,
     rerank: int | None,
     sheet: Path | None,
-    backend: str,
+    backend: BackendChoice,
     as_json: bool,
 ) -> None:
     """Find clips in INDEX (.vtri or .parquet) by sentences or by videos, or sentences in an index of sentences.
@@ -86,7 +86,7 @@ def search(
     _check_use(texts, videos, k, rerank, moments, overlapping=overlapping, exclude_self=exclude_self)
     if expansion is not None and not ann:
         raise UsageError("--expansion-search is about the approximate index; give --ann too")
-    model = load(bundle, backend)
+    model = load(bundle, **backend)
     opened = _open_index(model, index_path, ann=ann, expansion=expansion, frames=rerank is not None)
     if sheet is not None and opened.kind == "text":
         raise UsageError(f"{index_path} holds sentences, of which there are no pictures; leave out --sheet")

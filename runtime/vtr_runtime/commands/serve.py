@@ -8,7 +8,7 @@ import click
 
 from ..console import echo_json, json_option, note
 from ..errors import BackendError, UsageError
-from .options import backend_option, bundle_argument
+from .options import BackendChoice, backend_options, bundle_argument
 
 
 @click.command()
@@ -22,7 +22,7 @@ from .options import backend_option, bundle_argument
 @click.option("--batch", default=64, show_default=True, metavar="N", help="Sentences of one pass; 1: no batching.")
 @click.option("--batch-wait-ms", default=2.0, show_default=True, help="How long a sentence waits for others.")
 @click.option("--media-root", type=click.Path(path_type=Path), help="Show no file outside this folder.")
-@backend_option
+@backend_options
 @json_option
 def serve(
     bundle: Path,
@@ -35,7 +35,7 @@ def serve(
     batch: int,
     batch_wait_ms: float,
     media_root: Path | None,
-    backend: str,
+    backend: BackendChoice,
     as_json: bool,
 ) -> None:
     """Answer over HTTP: embed sentences and uploaded videos, search INDEX, and a page to search with.
@@ -64,7 +64,7 @@ def serve(
         batch_wait=batch_wait_ms / 1000,
     )
     with server.open_socket(settings) as opened:
-        model = load(bundle, backend)
+        model = load(bundle, **backend)
         note(f"backend: {model.backend_choice}")
         index = None
         if index_path is not None:

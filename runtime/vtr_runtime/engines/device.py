@@ -37,7 +37,7 @@ def host_platform() -> str:
 
 def read_device(index: int = 0) -> DeviceInfo | None:
     """The GPU `index` as the driver numbers them, or None where there is no driver or no such GPU."""
-    driver = _open_driver()
+    driver = open_driver()
     if driver is None or driver.cuInit(0) != 0:
         return None
     handle = ctypes.c_int()
@@ -59,7 +59,7 @@ def read_device(index: int = 0) -> DeviceInfo | None:
     )
 
 
-def _open_driver() -> Any:
+def open_driver() -> Any:
     for name in DRIVER_LIBRARIES:
         try:
             return ctypes.CDLL(name)

@@ -119,16 +119,20 @@ def check_record(
     """Raise BackendError with the mismatch and the rebuild command, before the engine in `folder` is deserialised.
 
     `library_version` is that of the library which would load it; `device` is the GPU it would run on."""
-    again = f"build it here: {rebuild_command(bundle, record.target)}"
-    problem = (
+    problem = misfit(record, manifest, device, library_version) or _damage(record, folder)
+    if problem:
+        again = f"build it here: {rebuild_command(bundle, record.target)}"
+        raise BackendError(f"engine {record.id} {problem}; {again}")
+
+
+def misfit(record: EngineRecord, manifest: Manifest, device: DeviceInfo | None, library_version: str) -> str:
+    """Why an engine cannot serve this bundle on this machine, in words; empty where it can, its files aside."""
+    return (
         _other_core(record, manifest)
         or _other_platform(record)
         or _other_version(record, library_version)
         or _other_device(record, device)
-        or _damage(record, folder)
     )
-    if problem:
-        raise BackendError(f"engine {record.id} {problem}; {again}")
 
 
 def _other_core(record: EngineRecord, manifest: Manifest) -> str:

@@ -7,12 +7,12 @@ compatibility."""
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ..errors import BackendError
+from ..errors import UnavailableError
 
 TensorRTTarget = Literal["trt", "trt-rtx"]
 MAJORS: dict[str, tuple[int, ...]] = {"trt": (10, 11), "trt-rtx": (1,)}
@@ -74,10 +74,12 @@ def load_tensorrt(target: TensorRTTarget) -> TensorRT:
     version = str(module.__version__)
     if _major(version) not in MAJORS[target]:
         wanted = " or ".join(str(major) for major in MAJORS[target])
-        raise BackendError(f"{LIBRARY[target]} {version} is installed, and target {target} needs {wanted}; {install}")
+        raise UnavailableError(
+            f"{LIBRARY[target]} {version} is installed, and target {target} needs {wanted}; {install}"
+        )
     for broken, why in BROKEN.items():
         if target == "trt" and version.startswith(broken):
-            raise BackendError(f"tensorrt {version} is installed, and {why}; install another release: {install}")
+            raise UnavailableError(f"tensorrt {version} is installed, and {why}; install another release: {install}")
     return TensorRT(target, module, version)
 
 
@@ -93,17 +95,35 @@ def _import(target: TensorRTTarget, install: str) -> Any:
             return [importlib.import_module(name) for name in names][-1]
         except ModuleNotFoundError as error:
             if error.name not in names:
-                raise BackendError(
+                raise UnavailableError(
                     f"{LIBRARY[target]} is installed and cannot be loaded ({error}); {install}"
                 ) from error
         except (ImportError, OSError, RuntimeError) as error:
-            raise BackendError(f"{broken} ({error}); {install}") from error
-    raise BackendError(f"target {target} needs {LIBRARY[target]}, which is not installed; {install}")
+            raise UnavailableError(f"{broken} ({error}); {install}") from error
+    raise UnavailableError(f"target {target} needs {LIBRARY[target]}, which is not installed; {install}")
 
 
 def _major(version: str) -> int:
     head = version.split(".")[0]
     return int(head) if head.isdigit() else 0
+
+
+def make_logger(module: Any, hear: Callable[[Any, str], None]) -> Any:
+    """A logger of a library that hands on each message with its severity, and prints nothing."""
+    base: Any = module.ILogger
+
+    class Logger(base):  # type: ignore[misc]  # the library is known only at run time
+        def __init__(self) -> None:
+            base.__init__(self)  # pybind11 does not follow super()
+
+        def log(self, severity: Any, message: str) -> None:
+            hear(severity, message)
+
+    return Logger()
+
+
+def is_error(severity: Any) -> bool:
+    return severity.name in ("INTERNAL_ERROR", "ERROR")
 
 
 class BuilderLog:
@@ -112,23 +132,13 @@ class BuilderLog:
     def __init__(self, library: TensorRT, path: Path) -> None:
         self.errors: list[str] = []
         self._stream: IO[str] = path.open("a", encoding="utf-8")
-        self.logger = self._make(library.module)
+        self.logger = make_logger(library.module, self._hear)
 
-    def _make(self, module: Any) -> Any:
-        errors, stream = self.errors, self._stream
-        base: Any = module.ILogger
-
-        class Logger(base):  # type: ignore[misc]  # the library is known only at run time
-            def __init__(self) -> None:
-                base.__init__(self)  # pybind11 does not follow super()
-
-            def log(self, severity: Any, message: str) -> None:
-                if severity <= base.ERROR:
-                    errors.append(message)
-                if severity <= base.INFO and not stream.closed:
-                    stream.write(f"[{severity.name}] {message}\n")
-
-        return Logger()
+    def _hear(self, severity: Any, message: str) -> None:
+        if is_error(severity):
+            self.errors.append(message)
+        if severity.name != "VERBOSE" and not self._stream.closed:
+            self._stream.write(f"[{severity.name}] {message}\n")
 
     def step(self, text: str) -> None:
         """Begin a graph: its own heading, and no errors yet."""
