@@ -67,7 +67,8 @@ class Mixture(EmbeddingTable):
         random = np.random.default_rng(seed)
         spread, places = self.spread, random.integers(0, self.clusters, count)
         about = spread.match / np.sqrt(spread.within - spread.between)  # along the centre
-        shared = spread.apart / np.sqrt(spread.between)  # along the rows' cone
+        # along the rows' cone, which may be too wide for that cosine
+        shared = min(spread.apart / np.sqrt(spread.between), np.sqrt(spread.between))
         other = directions(np.random.default_rng(0), 2, self.dim)[1]
         aside = np.sqrt(max(0.0, spread.between - shared**2))  # sentences are as like one another as rows are
         own = np.sqrt(1 - about**2 - shared**2 - aside**2)
@@ -90,7 +91,7 @@ def measure_spread(index: Index, neighbours: int = 10, sample: int = 500) -> tup
     some = chosen.astype(np.float32)
     pairs = (some @ some.T)[np.triu_indices(len(some), 1)]
     nearest = [scores[1 : neighbours + 1].mean() for scores, _ in index.search_rows(some, neighbours + 1)]
-    return float(pairs.mean()), float(np.mean(nearest))
+    return max(1e-3, float(pairs.mean())), float(np.mean(nearest))
 
 
 def directions(random: np.random.Generator, count: int, dim: int) -> Rows:
