@@ -108,7 +108,7 @@ def _parts(clip: Clip, windows: Windows | None, decoder: Decoder) -> Iterator[li
     if (clip.start, clip.end) != (None, None):
         raise UsageError(f"{clip.path} is cut already; give either its start and end or windows")
     try:
-        cuts = windows.cuts(decoder.length(clip.path))
+        cuts = decoder.windows(clip.path, windows)
     except MediaError:
         yield [clip]  # reading it says again what is wrong
         return

@@ -57,6 +57,15 @@ class ClipTimes:
         """When the last frame stops being shown."""
         return self._end_of(range(len(self._times)))
 
+    def windows(self, windows: Windows) -> list[tuple[float, float | None]]:
+        """The windows of the clip in which a frame begins. A last one behind the last frame's beginning would hold
+        none, as would one within a gap."""
+        return [cut for cut in windows.cuts(float(self.end)) if self._kept(*cut)]
+
+    def _kept(self, start: float | None, end: float | None) -> range:
+        first = 0 if start is None else bisect_left(self._seconds, start)
+        return range(first, len(self._seconds) if end is None else bisect_left(self._seconds, end))
+
     def spread(self, count: int, start: float | None = None, end: float | None = None) -> SamplePlan:
         """Spread `count` frames evenly: the middles of `count` equal parts of [t0, t1), each with the frame shown then.
 
@@ -72,8 +81,7 @@ class ClipTimes:
         if count < 1:
             raise UsageError(f"count is {count}; a clip needs at least 1 frame")
         check_cut(start, end)
-        first = 0 if start is None else bisect_left(self._seconds, start)
-        kept: Sequence[int] = range(first, len(self._seconds) if end is None else bisect_left(self._seconds, end))
+        kept: Sequence[int] = self._kept(start, end)
         if len(kept) > count:
             t0, t1 = self._times[kept[0]], self._end_of(kept)
             middles = (t0 + (t1 - t0) * Fraction(2 * part + 1, 2 * count) for part in range(count))

@@ -28,7 +28,7 @@ from .media.container import open_video
 from .media.decode import decode_all, decode_selected, pick_frames, select
 from .media.timeline import Timeline, list_packets
 from .pixels import resize_crop
-from .sampling import ClipTimes, SamplePlan, check_cut
+from .sampling import ClipTimes, SamplePlan, Windows, check_cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,10 @@ class VideoFile:
     def length(self) -> float:
         """In seconds, from the first frame until the last one stops being shown."""
         return float(self._times.end)
+
+    def windows(self, windows: Windows) -> list[tuple[float, float | None]]:
+        """Start and end of its windows in seconds, those without a frame left out; see `Windows`."""
+        return self._times.windows(windows)
 
     def read(self, spec: FrameSpec, start: float | None = None, end: float | None = None) -> Frames:
         """See `read_frames`."""

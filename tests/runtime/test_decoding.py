@@ -89,7 +89,7 @@ def test_a_file_that_takes_too_long_is_given_up(good_clips: list[Path]) -> None:
         assert isinstance(found, MediaError)
         assert "took longer than 0.001 s to decode" in str(found)
         with pytest.raises(MediaError, match="took longer"):
-            apart.length(good_clips[1])
+            apart.windows(good_clips[1], Windows(1, 1))
     finally:
         apart.close()
 
@@ -141,7 +141,7 @@ def test_no_process_stays_behind(good_clips: list[Path]) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("sent", [b"", b"no json\n", b"[1]\n", b"{" + b" " * wire.MAX_LINE, b'{"parts": '])
+@pytest.mark.parametrize("sent", [b"", b"no json\n", b"[1]\n", b'{"parts": '])
 def test_what_is_no_message_is_none(sent: bytes) -> None:
     assert wire.receive_line(io.BytesIO(sent)) is None
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from vtr_runtime import Clip, EmbeddedClip, Model, Windows
-from vtr_runtime.decoding import DecoderHere, DecoderProcesses
+from vtr_runtime.decoding import Cut, DecoderHere, DecoderProcesses
 from vtr_runtime.errors import MediaError
 from vtr_runtime.media import timeline
 from vtr_runtime.video import packet_times
@@ -137,8 +137,8 @@ def test_a_file_that_vanishes_while_it_is_read(small_model: Model, tmp_path: Pat
     write_video(tmp_path / "x.mp4", 100)
 
     class Vanishing(DecoderHere):
-        def length(self, path: Path) -> float:
-            found = super().length(path)
+        def windows(self, path: Path, windows: Windows) -> list[Cut]:
+            found = super().windows(path, windows)
             path.unlink()
             return found
 
@@ -151,8 +151,8 @@ def test_a_file_that_shrinks_while_it_is_read(small_model: Model, tmp_path: Path
     write_video(tmp_path / "x.mkv", 100)
 
     class Shrinking(DecoderHere):
-        def length(self, path: Path) -> float:
-            found = super().length(path)
+        def windows(self, path: Path, windows: Windows) -> list[Cut]:
+            found = super().windows(path, windows)
             os.truncate(path, path.stat().st_size // 2)
             return found
 

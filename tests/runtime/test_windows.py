@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from vtr_runtime.index import Index, write_index
 from vtr_runtime.manifest import FrameSpec
 from vtr_runtime.model import Model
 from vtr_runtime.rows import EmbeddingTable
-from vtr_runtime.sampling import Windows
+from vtr_runtime.sampling import ClipTimes, Windows
 from vtr_runtime.video import VideoFile, read_frames
 
 SPEC = FrameSpec(count=4, size=32)
@@ -47,6 +48,13 @@ def test_windows_cover_a_clip(
 def test_windows_that_make_no_sense_are_refused(window: float, stride: float) -> None:
     with pytest.raises(UsageError, match=r"stride above the window|give seconds above 0"):
         Windows(window, stride)
+
+
+def test_windows_without_a_frame_are_left_out() -> None:
+    """In a gap of the film, and behind the beginning of its last frame."""
+    times = ClipTimes([Fraction(0), Fraction(1), Fraction(5, 2), Fraction(6)], Fraction(3, 2))
+    assert times.windows(Windows(1, 1)) == [(0, 1), (1, 2), (2, 3), (6, 7)]
+    assert times.windows(Windows(10, 5)) == [(0, 7.5)]
 
 
 def test_parts_that_are_read_together_are_what_they_are_alone(clips: Path) -> None:

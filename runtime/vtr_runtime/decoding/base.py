@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..errors import MediaError
 from ..manifest import FrameSpec
+from ..sampling import Windows
 from ..video import Frames
 
 # Start and end in seconds; None: the file's own.
@@ -17,8 +18,8 @@ Cut = tuple[float | None, float | None]
 class Decoder(Protocol):
     """Called from many threads at once; what it holds is let go by `close`."""
 
-    def length(self, path: Path) -> float:
-        """In seconds. MediaError for what is no video."""
+    def windows(self, path: Path, windows: Windows) -> list[Cut]:
+        """The file's windows that hold a frame. MediaError for what is no video."""
         ...
 
     def read(self, path: Path, spec: FrameSpec, cuts: Sequence[Cut]) -> list[Frames | MediaError]:

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from ..errors import MediaError
 from ..manifest import FrameSpec
+from ..sampling import Windows
 from ..video import VideoFile
 from .wire import receive_line, send, send_frames
 
@@ -45,8 +46,8 @@ def _state(path: Path) -> tuple[object, ...]:
 
 
 def _answer(answers: IO[bytes], file: VideoFile, request: dict[str, Any]) -> None:
-    if "cuts" not in request:
-        send(answers, {"length": file.length})
+    if "windows" in request:
+        send(answers, {"windows": file.windows(Windows(*request["windows"]))})
         return
     spec = FrameSpec(count=request["count"], size=request["size"])
     send_frames(answers, file.read_cuts(spec, [(start, end) for start, end in request["cuts"]]))

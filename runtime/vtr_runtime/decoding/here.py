@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import MediaError
 from ..manifest import FrameSpec
+from ..sampling import Windows
 from ..video import Frames, VideoFile
 from .base import Cut
 
@@ -21,13 +22,13 @@ class DecoderHere:
         self._files: OrderedDict[Path, VideoFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def length(self, path: Path) -> float:
+    def windows(self, path: Path, windows: Windows) -> list[Cut]:
         file = VideoFile(path)
         with self._lock:
             self._files[path] = file
             while len(self._files) > FILES_REMEMBERED:
                 self._files.popitem(last=False)
-        return file.length
+        return list(file.windows(windows))
 
     def read(self, path: Path, spec: FrameSpec, cuts: Sequence[Cut]) -> list[Frames | MediaError]:
         with self._lock:

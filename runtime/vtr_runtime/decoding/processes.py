@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from ..errors import MediaError
 from ..manifest import FrameSpec
+from ..sampling import Windows
 from ..video import Frames
 from .base import Cut
 from .wire import receive_frames, receive_line, send
@@ -34,9 +35,9 @@ class DecoderProcesses:
         self._closed = False
         self._lock = threading.Lock()
 
-    def length(self, path: Path) -> float:
+    def windows(self, path: Path, windows: Windows) -> list[Cut]:
         with self._borrowed() as child:
-            return child.length(path)
+            return child.windows(path, windows)
 
     def read(self, path: Path, spec: FrameSpec, cuts: Sequence[Cut]) -> list[Frames | MediaError]:
         try:
@@ -90,8 +91,12 @@ class _Child:
     def is_dead(self) -> bool:
         return self._process.poll() is not None
 
-    def length(self, path: Path) -> float:
-        return float(self._ask(path, {}, lambda _, message: float(message["length"])))
+    def windows(self, path: Path, windows: Windows) -> list[Cut]:
+        def receive(_: IO[bytes], message: dict[str, Any]) -> list[Cut]:
+            return [(float(start), None if end is None else float(end)) for start, end in message["windows"]]
+
+        found: list[Cut] = self._ask(path, {"windows": [windows.window, windows.stride]}, receive)
+        return found
 
     def read(self, path: Path, spec: FrameSpec, cuts: Sequence[Cut]) -> list[Frames | MediaError]:
         request = {"cuts": list(cuts), "count": spec.count, "size": spec.size}

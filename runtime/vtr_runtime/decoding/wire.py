@@ -15,7 +15,7 @@ from ..errors import MediaError
 from ..manifest import FrameSpec
 from ..video import Frames
 
-MAX_LINE = 1 << 20
+MAX_LINE = 1 << 26  # windows of a day, one a second, take 2 MB
 
 
 def send(stream: IO[bytes], message: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
