@@ -124,6 +124,8 @@ class Parts:
                 self._check_settings()
                 yield
             finally:
+                if not any(self.folder.glob("*.parquet")):
+                    shutil.rmtree(self.folder, ignore_errors=True)  # nothing was done that is worth keeping
                 lock.release()
 
     def _check_settings(self) -> None:

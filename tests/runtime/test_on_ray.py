@@ -56,9 +56,8 @@ def test_a_cluster_gives_the_same_rows_and_bears_the_loss_of_a_worker(small_mode
     job = Job(many, layout, small_model.backend.name)
     found: dict[int, pa.Table] = {}
     killed = 0
-    for number, table in embed_groups(
-        Cluster(workers=2), small_model, job, range(job.groups), options=OPTIONS, isolate=False
-    ):
+    bundle, cluster = small_model.bundle.folder, Cluster(workers=2)
+    for number, table in embed_groups(cluster, bundle, job, range(job.groups), options=OPTIONS, isolate=False):
         if not killed:
             victims = list(workers())
             assert len(victims) == 2

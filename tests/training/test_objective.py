@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from vtr_runtime.parts_of_speech import HantaTagger
 from vtr_training.data.batches import Batch
-from vtr_training.data.parts_of_speech import HantaTagger
 from vtr_training.data.split import load_split
 from vtr_training.embed import make_tokenizer
 from vtr_training.freeze import parts_of, set_training
