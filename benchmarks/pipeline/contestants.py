@@ -28,20 +28,28 @@ class Contestant:
 
 
 class Stopwatch:
-    """Seconds of processor time by part, of whichever thread does it."""
+    """Seconds of processor time by part."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def add(self, part: str, seconds: float) -> None:
+        with self._lock:
+            self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+
+    def timed(
+        self, part: str, function: Callable[..., Any], clock: Callable[[], float] = time.process_time
+    ) -> Callable[..., Any]:
+        """The function, timed: by the whole process's clock where nothing else runs beside it, FFmpeg's own threads
+        apart; by the thread's where the engine does."""
+
         def run(*arguments: Any, **named: Any) -> Any:
-            start = time.thread_time()
+            start = clock()
             try:
                 return function(*arguments, **named)
             finally:
-                with self._lock:
-                    self.seconds[part] = self.seconds.get(part, 0.0) + time.thread_time() - start
+                self.add(part, clock() - start)
 
         return run
 
@@ -58,7 +66,7 @@ def prepare(contestant: Contestant, threads: int, watch: Stopwatch) -> Embed:
     tower = _tower(contestant)
     if contestant.loop == "eager":
         return _plain_loop(tower, watch)
-    return _with_workers(tower, workers=2)
+    return _with_workers(tower, watch, workers=2)
 
 
 def obvious_frames(path: Path) -> list[Any]:
@@ -120,15 +128,23 @@ class _Videos:
         import torch
 
         torch.set_num_threads(1)  # as DataLoader's own workers
-        return torch.stack([self._preprocess(image) for image in obvious_frames(self.paths[number])])
+        watch = Stopwatch()
+        images = watch.timed("decode", obvious_frames)(self.paths[number])
+        pixels = watch.timed("resize", lambda: torch.stack([self._preprocess(image) for image in images]))()
+        return pixels, watch.seconds
 
 
-def _with_workers(tower: Callable[[Any], NDArray[np.float32]], workers: int) -> Embed:
+def _with_workers(tower: Callable[[Any], NDArray[np.float32]], watch: Stopwatch, workers: int) -> Embed:
     from torch.utils.data import DataLoader
 
     def embed(paths: Sequence[Path]) -> NDArray[np.float32]:
         loader: Any = DataLoader(_Videos(paths), batch_size=BATCH, num_workers=workers, prefetch_factor=2)
-        return np.concatenate([_pool(tower(clips.flatten(0, 1))) for clips in loader])
+        found = []
+        for clips, seconds in loader:
+            found.append(_pool(tower(clips.flatten(0, 1))))
+            for part, some in seconds.items():
+                watch.add(part, float(some.sum()))
+        return np.concatenate(found)
 
     return embed
 
@@ -175,10 +191,10 @@ def _ours(contestant: Contestant, threads: int, watch: Stopwatch) -> Embed:
     from vtr_runtime import video
     from vtr_runtime.decoding import DecoderHere
 
-    model = vtr_runtime.load(contestant.source, contestant.loop, threads=threads)
+    model = vtr_runtime.load(contestant.source, contestant.loop, threads=threads, spin=False)
     decoder = DecoderHere()
-    video.resize_crop = watch.timed("resize", video.resize_crop)
-    decoder.read = watch.timed("decode and resize", decoder.read)  # type: ignore[method-assign]
+    video.resize_crop = watch.timed("resize", video.resize_crop, time.thread_time)
+    decoder.read = watch.timed("decode and resize", decoder.read, time.thread_time)  # type: ignore[method-assign]
 
     def embed(paths: Sequence[Path]) -> NDArray[np.float32]:
         clips = (vtr_runtime.Clip(path) for path in paths)
