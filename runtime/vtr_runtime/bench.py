@@ -92,22 +92,22 @@ def _frames(model: Model, path: Path) -> Frames:
 def _steps(model: Model, paths: Sequence[Path], frames: Sequence[Frames], seconds: float) -> Iterator[Timing]:
     """One clip at a time, each step alone; a step's times are of all clips in turn."""
     spec = model.manifest.frames
-    yield _timed("list packets", 1, cycle([partial(VideoFile, path) for path in paths]), seconds)
+    yield _timed("list packets", 1, [partial(VideoFile, path) for path in paths], seconds)
     opened = [VideoFile(path) for path in paths]
-    yield _timed("decode", 1, cycle([partial(file.read_rgb, spec) for file in opened]), seconds)
+    yield _timed("decode", 1, [partial(file.read_rgb, spec) for file in opened], seconds)
     pictures = [read_rgb(path, spec).images for path in paths[:8]]
     resize = [partial(_resize, images, spec.size) for images in pictures]
-    yield _timed("resize", 1, cycle(resize), seconds)
+    yield _timed("resize", 1, resize, seconds)
     batch = list(islice(cycle(frames), 8))
-    yield _timed("copy into a batch of 8", 8, cycle([partial(_stack, batch)]), seconds)
+    yield _timed("copy into a batch of 8", 8, [partial(_stack, batch)], seconds)
     pixels, mask = _stack(batch)
-    yield _timed("engine, batch of 8", 8, cycle([partial(model.encode_pixels, pixels, mask)]), seconds)
+    yield _timed("engine, batch of 8", 8, [partial(model.encode_pixels, pixels, mask)], seconds)
     layout = RowLayout(model.manifest.dim, model.space, model.variant)
     rows = [
         EmbeddedClip(Clip(paths[0]), "ok", embedding=vector, times=batch[0].times)
         for vector in model.encode_pixels(pixels, mask)
     ]
-    yield _timed("rows for Parquet, 8", 8, cycle([partial(as_table, rows, layout)]), seconds)
+    yield _timed("rows for Parquet, 8", 8, [partial(as_table, rows, layout)], seconds)
 
 
 def _resize(images: Sequence[NDArray[np.uint8]], size: int) -> list[NDArray[np.uint8]]:
@@ -120,14 +120,14 @@ def _stack(batch: Sequence[Frames]) -> tuple[NDArray[np.uint8], NDArray[np.bool_
 
 def _video(model: Model, frames: Sequence[Frames], batch: int, seconds: float) -> Timing:
     pixels, mask = _stack(list(islice(cycle(frames), batch)))
-    return _timed("video", batch, cycle([partial(model.backend.video, pixels, mask)]), seconds)
+    return _timed("video", batch, [partial(model.backend.video, pixels, mask)], seconds)
 
 
 def _text(model: Model, batches: Sequence[int], seconds: float) -> Iterator[Timing]:
-    yield _timed("tokenize one", 1, cycle([partial(model.tokenize, [QUERY])]), seconds)
+    yield _timed("tokenize one", 1, [partial(model.tokenize, [QUERY])], seconds)
     for batch in batches:
         ids = model.tokenize([QUERY] * batch)
-        yield _timed("text", batch, cycle([partial(model.encode_ids, ids)]), seconds)
+        yield _timed("text", batch, [partial(model.encode_ids, ids)], seconds)
 
 
 def _flow(model: Model, paths: Sequence[Path], seconds: float) -> Flow:
@@ -142,12 +142,15 @@ def _flow(model: Model, paths: Sequence[Path], seconds: float) -> Flow:
     return Flow(clips, wall, clips / wall, used / wall / (os.cpu_count() or 1))
 
 
-def _timed(step: str, items: int, calls: Iterator[Callable[[], Any]], seconds: float) -> Timing:
-    next(calls)()  # what is done once only
+def _timed(step: str, items: int, calls: Sequence[Callable[[], Any]], seconds: float) -> Timing:
+    """Each call in turn, all of them once at least, until the time is up."""
+    calls[0]()  # what is done once only
+    least = max(LEAST_TIMES, len(calls))
     found: list[float] = []
     begin = time.perf_counter()
-    while len(found) < LEAST_TIMES or (time.perf_counter() - begin < seconds and len(found) < MOST_TIMES):
-        call = next(calls)
+    for call in cycle(calls):
+        if len(found) >= least and (time.perf_counter() - begin >= seconds or len(found) >= MOST_TIMES):
+            break
         start = time.perf_counter()
         call()
         found.append(1000 * (time.perf_counter() - start))

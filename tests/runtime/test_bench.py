@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from itertools import cycle
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,11 +19,18 @@ def vtr(*arguments: object) -> Result:
 
 
 def test_a_step_is_timed_by_the_clock() -> None:
-    calls = cycle([lambda: time.sleep(0.01), lambda: time.sleep(0.03)])
+    calls = [lambda: time.sleep(0.01), lambda: time.sleep(0.03)]
     found = bench._timed("sleep", 2, calls, 0.4)
     assert found.times >= bench.LEAST_TIMES
     assert 10 <= found.p50 < found.p90 <= found.p99
     assert found.items_per_second == pytest.approx(2000 / found.p50)
+
+
+def test_each_call_is_timed_once_at_least() -> None:
+    seen: list[int] = []
+    calls = [partial(seen.append, number) for number in range(7)]
+    assert bench._timed("append", 1, calls, 0).times == 7
+    assert seen == [0, *range(7)]
 
 
 def test_every_step_is_measured(small_bundle: Path, good_clips: list[Path]) -> None:
