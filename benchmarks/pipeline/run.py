@@ -184,6 +184,7 @@ def _field(output: Path) -> list[Contestant]:
         export(ExportPlan(low, checkpoint=folder.checkpoint, targets=("openvino",), precision="bf16"))
     return [
         Contestant("(a) PyTorch eager, plain loop", "fp32", "eager", folder.weights),
+        Contestant("(a) PyTorch eager, all frames to RGB", "fp32", "plainest", folder.weights),
         Contestant("(b) PyTorch eager, DataLoader of 2", "fp32", "workers", folder.weights),
         Contestant("(c) ONNX Runtime, plain loop", "fp32", "onnxruntime", plain),
         Contestant("ours, ONNX Runtime", "fp32", "onnx-cpu", folder.bundle, ours=True),
