@@ -19,7 +19,7 @@ Embed = Callable[[Sequence[Path]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Contestant:
-    """One row of the table. `loop` is one of "plainest", "eager", "workers", "onnxruntime" and "compiled", or our backend."""
+    """One row of the table. `loop` is one of "plainest", "eager", "workers", "onnxruntime", "compiled", or our backend."""
 
     name: str
     precision: str
