@@ -19,7 +19,7 @@ Embed = Callable[[Sequence[Path]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Contestant:
-    """One row of the table. `loop` is one of "plainest", "eager", "workers", "onnxruntime", "compiled", or our backend."""
+    """One row of the table. `loop` is the name of a loop below, or for ours of a backend."""
 
     name: str
     precision: str
