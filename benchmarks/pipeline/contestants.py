@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,8 +231,3 @@ def _good(item: Any) -> NDArray[np.float32]:
         raise RuntimeError(item.message)
     found: NDArray[np.float32] = item.embedding
     return found
-
-
-def passes_over(paths: Sequence[Path], times: int) -> Iterator[Path]:
-    for _ in range(times):
-        yield from paths

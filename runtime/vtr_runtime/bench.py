@@ -20,6 +20,7 @@ from .embeddings import RowLayout, as_table
 from .errors import MediaError
 from .machine import peak_memory_mb
 from .model import Model
+from .pipeline import stack
 from .pixels import resize_crop
 from .video import Frames, VideoFile, read_frames, read_rgb
 
@@ -71,7 +72,7 @@ class Report:
 def bench(model: Model, paths: Sequence[Path], *, batches: Sequence[int], seconds: float) -> Report:
     """Measure a model on real clips. MediaError where one of them cannot be read."""
     memory = {"loaded": peak_memory_mb()}
-    frames = [_frames(model, path) for path in paths]
+    frames = [read_frames(path, model.manifest.frames) for path in paths]
     steps = tuple(_steps(model, paths, frames, seconds))
     memory["decoding"] = peak_memory_mb()
     text = tuple(_text(model, batches, seconds))
@@ -85,10 +86,6 @@ def bench(model: Model, paths: Sequence[Path], *, batches: Sequence[int], second
     return Report(model.backend_choice, steps, tuple(video), text, flow, memory)
 
 
-def _frames(model: Model, path: Path) -> Frames:
-    return read_frames(path, model.manifest.frames)
-
-
 def _steps(model: Model, paths: Sequence[Path], frames: Sequence[Frames], seconds: float) -> Iterator[Timing]:
     """One clip at a time, each step alone; a step's times are of all clips in turn."""
     spec = model.manifest.frames
@@ -99,8 +96,8 @@ def _steps(model: Model, paths: Sequence[Path], frames: Sequence[Frames], second
     resize = [partial(_resize, images, spec.size) for images in pictures]
     yield _timed("resize", 1, resize, seconds)
     batch = list(islice(cycle(frames), 8))
-    yield _timed("copy into a batch of 8", 8, [partial(_stack, batch)], seconds)
-    pixels, mask = _stack(batch)
+    yield _timed("copy into a batch of 8", 8, [partial(stack, batch)], seconds)
+    pixels, mask = stack(batch)
     yield _timed("engine, batch of 8", 8, [partial(model.encode_pixels, pixels, mask)], seconds)
     layout = RowLayout(model.manifest.dim, model.space, model.variant)
     rows = [
@@ -114,12 +111,8 @@ def _resize(images: Sequence[NDArray[np.uint8]], size: int) -> list[NDArray[np.u
     return [resize_crop(image, size) for image in images]
 
 
-def _stack(batch: Sequence[Frames]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    return np.stack([frames.pixels for frames in batch]), np.stack([frames.mask for frames in batch])
-
-
 def _video(model: Model, frames: Sequence[Frames], batch: int, seconds: float) -> Timing:
-    pixels, mask = _stack(list(islice(cycle(frames), batch)))
+    pixels, mask = stack(list(islice(cycle(frames), batch)))
     return _timed("video", batch, [partial(model.backend.video, pixels, mask)], seconds)
 
 

@@ -124,11 +124,16 @@ def _decode(group: int, clips: Sequence[Clip], spec: FrameSpec, decoder: Decoder
     return [_Decoded(group, clip, stamp, frames) for clip, frames in zip(clips, found, strict=True)]
 
 
+def stack(batch: Sequence[Frames]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Clips as the engine takes them: pixels uint8 [B, T, S, S, 3] and mask bool [B, T]."""
+    return np.stack([frames.pixels for frames in batch]), np.stack([frames.mask for frames in batch])
+
+
 def _embed_batch(batch: Sequence[_Decoded], engine: Engine) -> Iterator[EmbeddedClip]:
     good = [item.frames for item in batch if isinstance(item.frames, Frames)]
     found: dict[str, NDArray[np.float32]] = {}
     if good:
-        found = engine(np.stack([frames.pixels for frames in good]), np.stack([frames.mask for frames in good]))
+        found = engine(*stack(good))
     row = 0
     for item in batch:
         if isinstance(item.frames, MediaError):

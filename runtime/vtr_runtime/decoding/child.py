@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from ..clips import FileStamp
 from ..errors import MediaError
 from ..manifest import FrameSpec
 from ..sampling import Windows
@@ -26,23 +27,15 @@ def main() -> None:
     while (request := receive_line(requests)) is not None:
         path = Path(os.fsdecode(bytes.fromhex(request["path"])))
         try:
-            if file is None or state != _state(path):
+            now = path, FileStamp.of(path)
+            if file is None or state != now:
                 file = None
-                file, state = VideoFile(path), _state(path)
+                file, state = VideoFile(path), now
             _answer(answers, file, request)
         except MediaError as error:
             send(answers, {"error": str(error)})
         except MemoryError:
             send(answers, {"error": f"{path} needs more memory to decode than it is given ({limit >> 20} MiB)"})
-
-
-def _state(path: Path) -> tuple[object, ...]:
-    """Changes when the file does."""
-    try:
-        found = path.stat()
-    except OSError:
-        return (path,)
-    return path, found.st_size, found.st_mtime_ns
 
 
 def _answer(answers: IO[bytes], file: VideoFile, request: dict[str, Any]) -> None:
