@@ -62,7 +62,8 @@ def page(browser: Any, address: str) -> Iterator[Page]:
 
 
 def search(page: Page, text: str) -> None:
-    page.keyboard.type(text)  # the field has the focus
+    page.wait_for_function("() => document.activeElement.id === 'sentence'")
+    page.keyboard.type(text)
     page.keyboard.press("Enter")
     page.wait_for_selector("#hits li")
 
