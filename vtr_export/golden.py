@@ -60,6 +60,7 @@ class _Writer:
 
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
     cases: list[dict[str, Any]] = field(default_factory=list)
+    labels: dict[str, list[str]] = field(default_factory=dict)  # by axis: what its rows are called
 
     def keep(self, key: str, array: NDArray[Any]) -> str:
         self.tensors.setdefault(key, np.ascontiguousarray(array))
@@ -85,6 +86,7 @@ def write_golden(
     for clip in clips:
         _add_clip(writer, model.config.frames, clip)
     ids = tokenizer.encode(TEXTS)
+    writer.labels["caption"] = list(TEXTS)
     writer.add("ids", "texts", {"texts": list(TEXTS)}, {"ids": ids})
     with torch.inference_mode():
         texts = _add_texts(writer, model, ids)
@@ -96,7 +98,13 @@ def write_golden(
     }
     writer.add("ranking", "texts-x-clips", inputs, {"scores": texts.astype(np.float64) @ videos.astype(np.float64).T})
     save_tensors(folder / "golden.safetensors", writer.tensors)
-    header = {"schema": GOLDEN_SCHEMA, "made_by": made_by, "tensors": ["golden.safetensors"], "cases": writer.cases}
+    header = {
+        "schema": GOLDEN_SCHEMA,
+        "made_by": made_by,
+        "tensors": ["golden.safetensors"],
+        "labels": writer.labels,
+        "cases": writer.cases,
+    }
     (folder / "golden.json").write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
     return ["golden.json", "golden.safetensors", *names]
 
@@ -149,11 +157,15 @@ def _add_videos(writer: _Writer, model: RetrievalModel, clips: list[Path]) -> ND
     fit = max(1, MAX_PIXEL_BYTES // (spec.count * spec.size**2 * 3))
     read = [read_frames(clip, spec) for clip in clips[:fit]]
     frames, masks = [item.pixels for item in read], [item.mask for item in read]
+    names = [clip.name for clip in clips[:fit]]
     noise = np.random.default_rng(0).integers(0, 256, frames[0].shape, dtype=np.uint8)
-    for row, picture in enumerate((noise, np.zeros_like(noise), np.full_like(noise, 255))):
+    drawn = {"noise": noise, "black": np.zeros_like(noise), "white": np.full_like(noise, 255)}
+    for row, (name, picture) in enumerate(drawn.items()):
         if len(frames) < fit:
+            names.append(name)
             frames.append(picture)
             masks.append(np.arange(spec.count) < max(1, spec.count - 5 * row))
+    writer.labels["clip"] = writer.labels["candidate"] = names
     arrays = {"frames": np.stack(frames), "frame_mask": np.stack(masks)}
     inputs = {"tensors": {name: writer.keep(f"inputs/{name}", array) for name, array in arrays.items()}}
     stages = model.video.stages(*(torch.from_numpy(array) for array in arrays.values()))

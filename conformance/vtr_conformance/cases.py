@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from vtr_runtime.bundle import GOLDEN, Bundle
 from vtr_runtime.errors import BundleError
 from vtr_runtime.golden import GOLDEN_SCHEMA
 
+from .places import Labels
+
 
 @dataclass(frozen=True)
 class Case:
     """One input of one stage and what the reference makes of it.
 
-    `media` is a clip's path, `texts` are sentences, `arrays` the inputs of a graph; a stage uses what it needs."""
+    `media` is a clip's path, `texts` are sentences, `arrays` the inputs of a graph; a stage uses what it needs.
+    `labels` name the rows of what is expected."""
 
     id: str
     stage: str
@@ -27,6 +30,7 @@ class Case:
     media: Path | None = None
     texts: tuple[str, ...] = ()
     arrays: dict[str, NDArray[Any]] | None = None
+    labels: Labels = field(default_factory=dict)
 
 
 def read_cases(bundle: Bundle) -> list[Case]:
@@ -40,12 +44,13 @@ def read_cases(bundle: Bundle) -> list[Case]:
     tensors: dict[str, NDArray[Any]] = {}
     for name in data["tensors"]:
         tensors.update(load_file(bundle.file(f"golden/{name}")))
-    return [_read_case(entry, tensors, bundle) for entry in data["cases"]]
+    return [_read_case(entry, tensors, data.get("labels", {}), bundle) for entry in data["cases"]]
 
 
-def _read_case(entry: dict[str, Any], tensors: dict[str, NDArray[Any]], bundle: Bundle) -> Case:
+def _read_case(entry: dict[str, Any], tensors: dict[str, NDArray[Any]], labels: Labels, bundle: Bundle) -> Case:
     inputs = entry["inputs"]
     media = bundle.file(f"golden/{inputs['media']}") if "media" in inputs else None
     arrays = {name: tensors[key] for name, key in inputs.get("tensors", {}).items()}
     expected = {name: tensors[key] for name, key in entry["expected"].items()}
-    return Case(entry["id"], entry["stage"], expected, media, tuple(inputs.get("texts", ())), arrays or None)
+    rows = {} if media is not None else labels  # a clip's case has one row, and the clip in its name
+    return Case(entry["id"], entry["stage"], expected, media, tuple(inputs.get("texts", ())), arrays or None, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,15 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Comparison:
-    """`measured` against `limit`; `where` says at which place of which output the largest difference stands."""
+    """`measured` against `limit`; the largest difference stands at `place`, an index into `output`.
+
+    `trouble` says what else is wrong with that output, or of note."""
 
     passed: bool
     measured: float
-    where: str = ""
+    place: tuple[int, ...] = ()
+    trouble: str = ""
+    output: str = ""
 
 
 def compare(kind: Comparator, expected: dict[str, Array], actual: dict[str, Array], limit: float) -> Comparison:
@@ -27,33 +31,33 @@ def compare(kind: Comparator, expected: dict[str, Array], actual: dict[str, Arra
     worst = Comparison(True, 0.0)
     for name, want in expected.items():
         if name not in actual:
-            return Comparison(False, float("inf"), f"{name}: not given")
+            return Comparison(False, float("inf"), trouble="not given", output=name)
         found = _COMPARATORS[kind](want, actual[name], limit)
         if (not found.passed, found.measured) >= (not worst.passed, worst.measured):
-            worst = Comparison(found.passed, found.measured, f"{name}{found.where}")
+            worst = replace(found, output=name)
     return worst
 
 
 def compare_exact(expected: Array, actual: Array, limit: float) -> Comparison:
     """How many places differ; equal NaNs are equal (times of masked frames)."""
     if expected.shape != actual.shape:
-        return Comparison(False, float("inf"), f": shape {list(actual.shape)}, not {list(expected.shape)}")
+        return _another_shape(expected, actual)
     same = expected == actual
     if np.issubdtype(expected.dtype, np.floating):
         same |= np.isnan(expected) & np.isnan(actual)
     wrong = int((~same).sum())
-    return Comparison(wrong <= limit, float(wrong), _place(~same) if wrong else "")
+    return Comparison(wrong <= limit, float(wrong), _place(~same) if wrong else ())
 
 
 def compare_max_abs(expected: Array, actual: Array, limit: float) -> Comparison:
     """The largest absolute difference."""
     if expected.shape != actual.shape:
-        return Comparison(False, float("inf"), f": shape {list(actual.shape)}, not {list(expected.shape)}")
+        return _another_shape(expected, actual)
     if not np.isfinite(actual).all():
-        return Comparison(False, float("inf"), f": not finite at {_place(~np.isfinite(actual))}")
+        return Comparison(False, float("inf"), _place(~np.isfinite(actual)), "not finite")
     difference = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
     measured = float(difference.max(initial=0.0))
-    return Comparison(measured <= limit, measured, _place(difference == measured) if measured else "")
+    return Comparison(measured <= limit, measured, _place(difference == measured) if measured else ())
 
 
 def compare_relative(expected: Array, actual: Array, limit: float) -> Comparison:
@@ -72,7 +76,7 @@ def compare_chord(expected: Array, actual: Array, limit: float) -> Comparison:
     want = expected.astype(np.float64)
     apart = np.linalg.norm(want - actual, axis=-1) / np.linalg.norm(want, axis=-1).clip(min=1e-12)
     measured = float(apart.max(initial=0.0))
-    return Comparison(measured <= limit, measured, _place(apart == measured) if measured else "")
+    return Comparison(measured <= limit, measured, _place(apart == measured) if measured else ())
 
 
 def compare_scale(expected: Array, actual: Array, limit: float) -> Comparison:
@@ -91,7 +95,7 @@ def compare_cosine(expected: Array, actual: Array, limit: float) -> Comparison:
         return finite
     apart = ((expected.astype(np.float64) - actual.astype(np.float64)) ** 2).sum(axis=-1) / 2
     measured = float(apart.max(initial=0.0))
-    return Comparison(measured <= limit, measured, _place(apart == measured) if measured else "")
+    return Comparison(measured <= limit, measured, _place(apart == measured) if measured else ())
 
 
 def compare_finite(expected: Array, actual: Array, limit: float) -> Comparison:
@@ -100,9 +104,9 @@ def compare_finite(expected: Array, actual: Array, limit: float) -> Comparison:
         return compare_max_abs(expected, actual, limit)
     wrong = ~np.isfinite(actual)
     if wrong.sum() > limit:
-        return Comparison(False, float(wrong.sum()), f": not finite at {_place(wrong)}")
+        return Comparison(False, float(wrong.sum()), _place(wrong), "not finite")
     off = compare_relative(np.atleast_1d(expected), np.atleast_1d(actual), float("inf")).measured
-    return Comparison(True, float(wrong.sum()), f": off by {off:.2g} of its norm, which is not judged")
+    return Comparison(True, float(wrong.sum()), trouble=f"off by {off:.2g} of its norm, which is not judged")
 
 
 def compare_loss(expected: Array, actual: Array, limit: float) -> Comparison:
@@ -121,12 +125,12 @@ def compare_ranking(expected: Array, actual: Array, limit: float) -> Comparison:
     the two were swapped, and their distance in expected scores says how far from a tie they were. The largest
     counts."""
     if expected.shape != actual.shape:
-        return Comparison(False, float("inf"), f": shape {list(actual.shape)}, not {list(expected.shape)}")
+        return _another_shape(expected, actual)
     if not np.isfinite(actual).all():
-        return Comparison(False, float("inf"), f": not finite at {_place(~np.isfinite(actual))}")
+        return Comparison(False, float("inf"), _place(~np.isfinite(actual)), "not finite")
     swap = largest_swaps(expected, actual)
     measured = float(swap.max(initial=0.0))
-    return Comparison(measured <= limit, measured, f" at query {int(swap.argmax())}" if measured else "")
+    return Comparison(measured <= limit, measured, (int(swap.argmax()),) if measured else ())
 
 
 def largest_swaps(expected: Array, actual: Array) -> NDArray[np.float64]:
@@ -138,8 +142,12 @@ def largest_swaps(expected: Array, actual: Array) -> NDArray[np.float64]:
     return found
 
 
-def _place(wrong: Array) -> str:
-    return " at " + str([int(axis) for axis in np.argwhere(np.atleast_1d(wrong))[0]])
+def _another_shape(expected: Array, actual: Array) -> Comparison:
+    return Comparison(False, float("inf"), trouble=f"shape {list(actual.shape)}, not {list(expected.shape)}")
+
+
+def _place(wrong: Array) -> tuple[int, ...]:
+    return tuple(int(axis) for axis in np.argwhere(np.atleast_1d(wrong))[0])
 
 
 _COMPARATORS = {

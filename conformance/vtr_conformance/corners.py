@@ -17,7 +17,7 @@ from vtr_runtime.manifest import FrameSpec, Manifest, TextSpec
 
 from .hosts.base import Arrays, Host
 from .judge import judge, not_run, raised
-from .report import Result
+from .results import Result
 from .stages import FINITE, MOVED, Gate
 
 # min, opt and max of a batch.

@@ -16,7 +16,7 @@ from vtr_runtime.manifest import Manifest, TextSpec
 from .corners import CANDIDATES, CLIPS, draw_clips, draw_query, draw_sentence, run_rows
 from .hosts.base import Arrays, Host
 from .judge import judge, not_run, raised
-from .report import Result
+from .results import Result
 
 # Clips that are also run alone: all frames, every second one, and few.
 ALONE = (0, 3, 5)

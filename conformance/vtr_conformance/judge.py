@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from .comparators import compare
 from .hosts.base import Arrays, Host
-from .report import Result
+from .places import Labels, describe
+from .results import Result
 from .stages import Gate, stage_of
 
 
-def judge(host: Host, stage: str, case: str, expected: Arrays, actual: Arrays, *, gate: Gate | None = None) -> Result:
-    """Compare by the stage's gate for the host's precision, or by another one."""
+def judge(
+    host: Host,
+    stage: str,
+    case: str,
+    expected: Arrays,
+    actual: Arrays,
+    *,
+    gate: Gate | None = None,
+    labels: Labels | None = None,
+) -> Result:
+    """Compare by the stage's gate for the host's precision, or by another one; `labels` name the rows."""
     known = stage_of(stage)
     gate = gate or known.gate(host.precision)
     found = compare(gate.comparator, expected, actual, gate.limit)
@@ -21,7 +31,7 @@ def judge(host: Host, stage: str, case: str, expected: Arrays, actual: Arrays, *
         status="pass" if found.passed else "fail",
         measured=found.measured,
         limit=gate.limit,
-        where=found.where,
+        where=describe(found, known.axes, labels or {}),
         hint=known.hint,
         unit=gate.unit,
         precision=host.precision,

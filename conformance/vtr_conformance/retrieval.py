@@ -15,7 +15,7 @@ from .comparators import largest_swaps
 from .hosts import RuntimeHost
 from .hosts.base import scores
 from .judge import judge, not_run
-from .report import Result, Retrieval
+from .results import Result, Retrieval
 from .stages import RANKING_TIE
 
 if TYPE_CHECKING:

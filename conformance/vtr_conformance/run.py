@@ -14,7 +14,7 @@ from .corners import BATCHES, check_corners, corners, expect
 from .hosts import Host, default_backends, open_host
 from .invariance import check_invariance
 from .judge import judge, not_run, raised
-from .report import Report, Result, Retrieval
+from .results import Report, Result, Retrieval
 from .retrieval import compare_rankings
 
 if TYPE_CHECKING:
@@ -72,4 +72,4 @@ def answer_case(host: Host, case: Case) -> Result:
         return raised(host, case.stage, case.id, error)
     if isinstance(actual, str):
         return not_run(host, case.stage, case.id, actual)
-    return judge(host, case.stage, case.id, case.expected, actual)
+    return judge(host, case.stage, case.id, case.expected, actual, labels=case.labels)

@@ -39,9 +39,12 @@ class Gate:
 
 @dataclass(frozen=True)
 class Stage:
+    """`hint` is what usually moves it; `axes` are what the axes of its outputs stand for, as far as they are told."""
+
     name: str
     gates: Mapping[Precision, Gate]
     hint: str
+    axes: tuple[str, ...]
 
     def gate(self, precision: Precision) -> Gate:
         return self.gates[precision]
@@ -77,25 +80,51 @@ _FOUND: Mapping[Precision, Gate] = {
 }
 
 STAGES = (
-    Stage("container", _exact("packets"), "another FFmpeg demuxer, or a re-muxed file"),
-    Stage("indices", _exact("frames"), "another sampling rule or rounding of times"),
-    Stage("rgb", _exact("frames"), "another YUV to RGB conversion (matrix, range, scaler flags), or rotation ignored"),
-    Stage("pixels", _exact("frames"), "another resize than Pillow's antialiased bicubic, or another crop"),
-    Stage("ids", _exact("ids"), "another text cleaning or tokenizer, or truncation that drops the end token"),
-    Stage("text_embedding", _INNER, "a lost causal mask, or another activation"),
-    Stage("sampler_step", _INNER, "another schedule, start or time embedding"),
-    Stage("aligned", _EMBEDDING, "reduced precision in the sampler or the L2 norm"),
-    Stage("frame_embeddings", _EMBEDDING, "another normalisation of the pixels"),
-    Stage("video_embedding", _EMBEDDING, "a mask that is ignored, or reduced precision"),
-    Stage("rerank", _within("scale", "difference / largest score"), "words or frames that are masked and still count"),
-    Stage("corners", _EMBEDDING, "an axis fixed at tracing, an end of text found wrongly, or a mask that overflows"),
-    Stage("invariance", _INVARIANT, "rows that see each other, padding that counts, or kernels that differ by batch"),
+    Stage("container", _exact("packets"), "another FFmpeg demuxer, or a re-muxed file", ("packet",)),
+    Stage("indices", _exact("frames"), "another sampling rule or rounding of times", ("frame",)),
+    Stage(
+        "rgb",
+        _exact("frames"),
+        "another YUV to RGB conversion (matrix, range, scaler flags), or rotation ignored",
+        ("frame",),
+    ),
+    Stage("pixels", _exact("frames"), "another resize than Pillow's antialiased bicubic, or another crop", ("frame",)),
+    Stage(
+        "ids",
+        _exact("ids"),
+        "another text cleaning or tokenizer, or truncation that drops the end token",
+        ("caption", "token"),
+    ),
+    Stage("text_embedding", _INNER, "a lost causal mask, or another activation", ("caption", "number")),
+    Stage("sampler_step", _INNER, "another schedule, start or time embedding", ("row", "number")),
+    Stage("aligned", _EMBEDDING, "reduced precision in the sampler or the L2 norm", ("caption", "number")),
+    Stage("frame_embeddings", _EMBEDDING, "another normalisation of the pixels", ("clip", "frame", "number")),
+    Stage("video_embedding", _EMBEDDING, "a mask that is ignored, or reduced precision", ("clip", "number")),
+    Stage(
+        "rerank",
+        _within("scale", "difference / largest score"),
+        "words or frames that are masked and still count",
+        ("candidate",),
+    ),
+    Stage(
+        "corners",
+        _EMBEDDING,
+        "an axis fixed at tracing, an end of text found wrongly, or a mask that overflows",
+        ("row", "number"),
+    ),
+    Stage(
+        "invariance",
+        _INVARIANT,
+        "rows that see each other, padding that counts, or kernels that differ by batch",
+        ("row", "number"),
+    ),
     Stage(
         "ranking",
         _within("ranking", "largest swap", moves=2),
         "embeddings that moved more than their tolerance",
+        ("caption", "clip"),
     ),
-    Stage("retrieval", _FOUND, "an error that leans one way: look for a layer that needs fp32"),
+    Stage("retrieval", _FOUND, "an error that leans one way: look for a layer that needs fp32", ("caption",)),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}
 # What a host can answer without running a graph.

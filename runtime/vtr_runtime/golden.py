@@ -1,7 +1,8 @@
 """What the writer and the readers of golden vectors share.
 
-`golden/golden.json`: {schema, made_by, tensors: [file], cases: [{id, stage, inputs: {media | texts | tensors},
-expected}]}, where `expected` and `inputs.tensors` map names to keys of the safetensors files beside it."""
+`golden/golden.json`: {schema, made_by, tensors: [file], labels, cases: [{id, stage, inputs: {media | texts | tensors},
+expected}]}, where `expected` and `inputs.tensors` map names to keys of the safetensors files beside it, and `labels`
+(optional) say what the rows of an axis are called: {caption: [...], clip: [...], candidate: [...]}."""
 
 from __future__ import annotations
 

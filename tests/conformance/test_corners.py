@@ -11,7 +11,7 @@ from vtr_conformance.corners import BATCHES, Corner, check_corners, corners, exp
 from vtr_conformance.hosts import Host, RuntimeHost
 from vtr_conformance.hosts.base import Arrays
 from vtr_conformance.invariance import check_invariance
-from vtr_conformance.report import Result
+from vtr_conformance.results import Result
 from vtr_runtime.errors import BackendError
 from vtr_runtime.manifest import GraphSpec, Manifest, RerankSpec, TensorSpec
 from vtr_runtime.model import Model

@@ -14,7 +14,7 @@ from vtr_conformance.cases import Case, read_cases
 from vtr_conformance.cli import main
 from vtr_conformance.hosts import RuntimeHost
 from vtr_conformance.hosts.base import Arrays
-from vtr_conformance.report import Report, Result
+from vtr_conformance.results import Report, Result
 from vtr_conformance.run import answer_case, run
 from vtr_conformance.stages import STAGES, stage_of
 from vtr_runtime.errors import CheckpointError, MediaError, UsageError

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vtr_conformance.report import Report as ConformanceReport
-from vtr_conformance.report import Retrieval, print_report
+from vtr_conformance.report import print_report
+from vtr_conformance.results import Report as ConformanceReport
+from vtr_conformance.results import Retrieval
 from vtr_conformance.retrieval import _judge_split, flip_margins, noise_of, summarise
 from vtr_runtime.manifest import Precision
 from vtr_training.embed import EmbeddedSplit
@@ -100,7 +101,7 @@ def test_a_flip_outside_the_noise_fails_though_every_cosine_is_good(precision: P
         "ranking": "pass",
         "retrieval": "fail",
     }
-    assert results["retrieval"].where.endswith("at [0]")
+    assert results["retrieval"].where.endswith("at caption 0")
 
 
 @pytest.mark.parametrize(("lost", "status"), [(0, "pass"), (2, "fail")])

@@ -14,7 +14,7 @@ from vtr_runtime.bundle import Bundle
 from vtr_runtime.errors import CheckpointError
 
 from ..cases import Case
-from ..report import REFERENCE
+from ..results import REFERENCE
 from .base import Arrays, Host
 
 

@@ -1,0 +1,115 @@
+"""What was found: a result a case, a summary a split, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from vtr_runtime.manifest import Precision
+
+from .stages import BEFORE_THE_GRAPHS, STAGES, stage_of
+
+SCHEMA = 1
+# The host that is the model itself: what it passes says nothing about an export.
+REFERENCE = "pytorch"
+Status = Literal["pass", "fail", "not_run"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One case on one host. `measured` and `limit` are in the stage's unit; None where nothing was measured."""
+
+    host: str
+    backend: str
+    stage: str
+    case: str
+    status: Status
+    measured: float | None = None
+    limit: float | None = None
+    where: str = ""
+    hint: str = ""
+    unit: str = ""
+    precision: Precision = "fp32"  # what the host computes in
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """A whole split, embedded by the reference and by a host; text to video."""
+
+    host: str
+    backend: str
+    precision: Precision
+    split: str
+    videos: int
+    texts: int
+    unreadable: int  # clips that were left out
+    recall: dict[str, float]  # R@K in percent
+    reference_recall: dict[str, float]
+    median_rank: float
+    reference_median_rank: float
+    identical: int  # queries whose whole ranking is the reference's, ties aside
+    flips: int  # queries whose best video is another one
+    flips_outside: int  # of them those where the reference's best two stand further apart than `noise`
+    largest_flip: float  # that margin of the reference's, at the flip where it is largest
+    noise: float  # a margin within which errors of this size can swap two videos
+    top10_changed: int  # queries whose first ten videos are another set
+    meaningful: bool  # the reference retrieves at all: R@1 at least 5 times chance
+
+
+@dataclass(frozen=True)
+class Report:
+    """`precision` is the bundle's."""
+
+    results: tuple[Result, ...]
+    retrieval: tuple[Retrieval, ...] = ()
+    precision: Precision = "fp32"
+
+    @property
+    def failed(self) -> list[Result]:
+        """What failed, in the order of the stages: the first is the one at fault."""
+        order = [stage.name for stage in STAGES]
+        found = [result for result in self.results if result.status == "fail"]
+        return sorted(found, key=lambda result: order.index(stage_of(result.stage).name))
+
+    @property
+    def passed(self) -> bool:
+        """No case failed, and at least one that a graph answered ran."""
+        return not self.failed and any(map(_proves, self.results))
+
+    @property
+    def unproved(self) -> str:
+        """What of the bundle's precision no host has shown, in words; empty where all is."""
+        needed = ("aligned", "video_embedding", *(("retrieval",) if self.precision == "int8" else ()))
+        shown = {r.stage for r in self.results if _proves(r) and r.precision == self.precision}
+        missing = [stage for stage in needed if stage not in shown]
+        return f"{self.precision} is not proved: no host that computes in it passed {missing[0]}" if missing else ""
+
+    @property
+    def verdict(self) -> str:
+        states = [result.status for result in self.results]
+        counts = f"{states.count('pass')} passed, {states.count('fail')} failed, {states.count('not_run')} not run"
+        if first := next(iter(self.failed), None):
+            return f"first stage that moved: {first.stage} ({first.host}, {first.backend}): {counts}"
+        if not self.passed:
+            return f"nothing was checked: {counts}"
+        return f"every gate met: {counts}" + (f"; {self.unproved}" if self.unproved else "")
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "passed": self.passed,
+            "verdict": self.verdict,
+            "unproved": self.unproved,
+            "results": [strict(asdict(result)) for result in self.results],
+            "retrieval": [asdict(entry) for entry in self.retrieval],
+        }
+
+
+def _proves(result: Result) -> bool:
+    return result.status == "pass" and result.host != REFERENCE and result.stage not in BEFORE_THE_GRAPHS
+
+
+def strict(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: it becomes the word."""
+    return {key: str(value) if value in (float("inf"), float("-inf")) else value for key, value in row.items()}
