@@ -26,6 +26,19 @@ def main() -> None:
     multiple=True,
     help="Engine, or `typed-graph`; repeatable. [default: auto, and typed-graph for graphs in fp16 or bf16]",
 )
+@click.option(
+    "--host",
+    "commands",
+    multiple=True,
+    metavar="COMMAND",
+    help="Command of a host that speaks the protocol of docs/certify-a-host.md, {bundle} in it replaced; repeatable.",
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Most that a host may take for one request. [default: 900 for the first of a kind, later by what they took]",
+)
 @click.option("--batch", default="1:3:8", show_default=True, help="MIN:OPT:MAX of the profile whose corners are run.")
 @click.option("--data", help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt.")
 @click.option("--split", default="test", show_default=True, help="Split of --data.")
@@ -35,6 +48,8 @@ def run(
     bundle: Path,
     ckpt: Path | None,
     backends: tuple[str, ...],
+    commands: tuple[str, ...],
+    time_limit: float | None,
     batch: str,
     data: str | None,
     split: str,
@@ -44,10 +59,20 @@ def run(
     """Check BUNDLE against its golden vectors, and against PyTorch where the checkpoint is given.
 
     Ends with 3 when a gate is not met."""
+    from .hosts import ProcessOptions
     from .report import print_report, write_report
     from .run import run as run_cases
 
-    found = run_cases(bundle, checkpoint=ckpt, backends=backends, data=data, split=split, batches=_sizes(batch))
+    found = run_cases(
+        bundle,
+        checkpoint=ckpt,
+        backends=backends,
+        data=data,
+        split=split,
+        batches=_sizes(batch),
+        commands=commands,
+        process=ProcessOptions(time_limit, report / "logs" if report is not None else None),
+    )
     if report is not None:
         note(f"report: {write_report(found, report)}")
     if as_json:

@@ -36,8 +36,8 @@ def check_invariance(host: Host, manifest: Manifest, batch: int) -> Iterator[Res
     if manifest.graphs.rerank is not None:
         checks["rerank"] = _check_rerank
     for graph, check in checks.items():
-        if host.note is not None:
-            yield not_run(host, "invariance", graph, host.note)
+        if (why := host.lacks(graph)) is not None:
+            yield not_run(host, "invariance", graph, why)
             continue
         try:
             for same in check(host, manifest, batch):

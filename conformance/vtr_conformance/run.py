@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtr_runtime.bundle import open_bundle
+from vtr_runtime.bundle import Bundle, open_bundle
 from vtr_runtime.errors import UsageError, VtrError
 
 from .cases import Case, read_cases
 from .corners import BATCHES, check_corners, corners, expect
-from .hosts import Host, default_backends, open_host
+from .hosts import Host, ProcessOptions, RuntimeHost, default_backends, open_command, open_host, open_in_process
 from .invariance import check_invariance
 from .judge import judge, not_run, raised
 from .results import Report, Result, Retrieval
@@ -29,17 +30,37 @@ def run(
     data: str | None = None,
     split: str = "test",
     batches: Sequence[int] = BATCHES,
+    commands: Sequence[str] = (),
+    process: ProcessOptions | None = None,
 ) -> Report:
-    """Golden cases, corners and invariance on every backend (default: `hosts.default_backends`); with a checkpoint,
-    PyTorch too; with data, the ranking of a whole split. `batches` are the profile's.
+    """Golden cases, corners and invariance on every backend (default: `hosts.default_backends`, where no command is
+    given) and every command that speaks the protocol of docs/certify-a-host.md; with a checkpoint, PyTorch too; with
+    data, the ranking of a whole split. `batches` are the profile's; `process` says how hosts are run.
 
     Raises UsageError when `data` comes without a checkpoint: the reference ranking is PyTorch's."""
     if data is not None and checkpoint is None:
         raise UsageError("--data compares the ranking with PyTorch's and needs the checkpoint; add --ckpt best.pt")
     opened = open_bundle(bundle)
+    # `retrieval` reads a host's model, which is in no other process.
+    opener = open_host if data is None else lambda opened, name, _: open_in_process(opened, name)
+    names = backends or (() if commands else default_backends(opened.manifest))
+    with ExitStack() as stack:
+        found = [stack.enter_context(closing(opener(opened, name, process))) for name in names]
+        found += [stack.enter_context(closing(open_command(opened, command, process))) for command in commands]
+        return _check(opened, found, checkpoint=checkpoint, data=data, split=split, batches=batches)
+
+
+def _check(
+    opened: Bundle,
+    hosts: Sequence[Host],
+    *,
+    checkpoint: Path | None,
+    data: str | None,
+    split: str,
+    batches: Sequence[int],
+) -> Report:
     manifest = opened.manifest
     cases = read_cases(opened)
-    hosts = [open_host(opened, backend) for backend in backends or default_backends(manifest)]
     reference: TorchHost | None = None
     if checkpoint is not None:
         from .hosts.torch import TorchHost
@@ -56,8 +77,11 @@ def run(
         results += check_invariance(host, manifest, largest)
     summaries: list[Retrieval] = []
     if data is not None and reference is not None:
-        ranked, summaries = compare_rankings(reference, hosts, data, split)
+        here = [host for host in hosts if isinstance(host, RuntimeHost)]
+        ranked, summaries = compare_rankings(reference, here, data, split)
         results += ranked
+        elsewhere = [host for host in hosts if host not in here]
+        results += [not_run(host, "retrieval", "data", "only the runtime reads a data set") for host in elsewhere]
     elif manifest.precision == "int8":
         why = "int8 is judged by the R@1 that it loses: add --data and --ckpt"
         results += [not_run(host, "retrieval", "no data", why) for host in hosts]

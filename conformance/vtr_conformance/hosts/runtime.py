@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class RuntimeHost(Host):
         self.backend = model.backend.name
         self.precision = model.backend.runs_precision
         self.note = model.backend.precision_note
+        self.version = version("vtr-runtime")
 
     def answer(self, case: Case) -> Arrays | str:
         if case.media is not None:
