@@ -13,8 +13,10 @@ from safetensors.numpy import load_file
 from vtr_runtime.bundle import GOLDEN, Bundle
 from vtr_runtime.errors import BundleError
 from vtr_runtime.golden import GOLDEN_SCHEMA
+from vtr_runtime.manifest import Manifest
 
 from .places import Labels
+from .stages import NOT_GOLDEN, STAGES, is_known
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,42 @@ class Case:
 
 
 def read_cases(bundle: Bundle) -> list[Case]:
-    """The golden cases of a bundle, in the order of the stages."""
+    """The golden cases of a bundle, in the order of the stages. BundleError where there are none, or they are of
+    another schema, another model or of stages that this version does not know."""
     path = bundle.file(GOLDEN)
-    data = json.loads(path.read_text(encoding="utf-8"))
+    again = "export the bundle anew"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON ({error}); {again}") from error
     if data.get("schema") != GOLDEN_SCHEMA:
         raise BundleError(
             f"{path} has schema {data.get('schema')}, this reads {GOLDEN_SCHEMA}; upgrade: pip install -U vtr-export"
         )
+    if not data["cases"]:
+        raise BundleError(f"{path} holds no golden vectors, and without them nothing can be compared; {again}")
+    if data["made_by"].get("weights_sha256") != bundle.manifest.weights_sha256:
+        raise BundleError(f"{path} was made by other weights than this bundle's; {again}")
+    for stage in dict.fromkeys(entry["stage"] for entry in data["cases"]):
+        if not is_known(stage):
+            raise BundleError(
+                f"{path} has cases of the stage '{stage}', which this version does not know; "
+                "upgrade: pip install -U vtr-export"
+            )
     tensors: dict[str, NDArray[Any]] = {}
     for name in data["tensors"]:
         tensors.update(load_file(bundle.file(f"golden/{name}")))
     return [_read_case(entry, tensors, data.get("labels", {}), bundle) for entry in data["cases"]]
+
+
+def golden_stages(manifest: Manifest) -> list[str]:
+    """The stages of which the golden vectors of a bundle have cases, in order."""
+    absent = set(NOT_GOLDEN)
+    if manifest.sampler.kind != "dits":
+        absent.add("sampler_step")
+    if manifest.graphs.rerank is None:
+        absent.add("rerank")
+    return [stage.name for stage in STAGES if stage.name not in absent]
 
 
 def _read_case(entry: dict[str, Any], tensors: dict[str, NDArray[Any]], labels: Labels, bundle: Bundle) -> Case:

@@ -39,6 +39,7 @@ def main() -> None:
     metavar="SECONDS",
     help="Most that a host may take for one request. [default: 900 for the first of a kind, later by what they took]",
 )
+@click.option("--build-engines", is_flag=True, help="Build engines of trt-rtx although the bundle holds some.")
 @click.option("--batch", default="1:3:8", show_default=True, help="MIN:OPT:MAX of the profile whose corners are run.")
 @click.option("--data", help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt.")
 @click.option("--split", default="test", show_default=True, help="Split of --data.")
@@ -50,6 +51,7 @@ def run(
     backends: tuple[str, ...],
     commands: tuple[str, ...],
     time_limit: float | None,
+    build_engines: bool,
     batch: str,
     data: str | None,
     split: str,
@@ -72,6 +74,7 @@ def run(
         batches=_sizes(batch),
         commands=commands,
         process=ProcessOptions(time_limit, report / "logs" if report is not None else None),
+        build_engines=build_engines,
     )
     if report is not None:
         note(f"report: {write_report(found, report)}")

@@ -59,6 +59,12 @@ class IdsFailure(StageFailure):
     stage = "ids"
 
 
+class EngineFailure(StageFailure):
+    """A graph does not build, or the bundle's engine is not one of its graphs."""
+
+    stage = "engine"
+
+
 class TextEmbeddingFailure(StageFailure):
     """The text tower gives another vector, before the sampler."""
 

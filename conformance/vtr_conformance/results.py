@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from vtr_runtime.manifest import Precision
 
-from .stages import BEFORE_THE_GRAPHS, STAGES, stage_of
+from .stages import NO_PROOF, STAGES, stage_of
 
 SCHEMA = 1
 # The host that is the model itself: what it passes says nothing about an export.
@@ -58,12 +58,24 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
+class HostEntry:
+    """What a host says of itself."""
+
+    name: str
+    backend: str
+    precision: Precision
+    version: str
+    note: str | None
+
+
+@dataclass(frozen=True)
 class Report:
     """`precision` is the bundle's."""
 
     results: tuple[Result, ...]
     retrieval: tuple[Retrieval, ...] = ()
     precision: Precision = "fp32"
+    hosts: tuple[HostEntry, ...] = ()
 
     @property
     def failed(self) -> list[Result]:
@@ -103,11 +115,12 @@ class Report:
             "unproved": self.unproved,
             "results": [strict(asdict(result)) for result in self.results],
             "retrieval": [asdict(entry) for entry in self.retrieval],
+            "hosts": [asdict(host) for host in self.hosts],
         }
 
 
 def _proves(result: Result) -> bool:
-    return result.status == "pass" and result.host != REFERENCE and result.stage not in BEFORE_THE_GRAPHS
+    return result.status == "pass" and result.host != REFERENCE and result.stage not in NO_PROOF
 
 
 def strict(row: dict[str, Any]) -> dict[str, Any]:

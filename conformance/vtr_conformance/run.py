@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from vtr_runtime.bundle import Bundle, open_bundle
 from vtr_runtime.errors import UsageError, VtrError
 
-from .cases import Case, read_cases
+from .cases import Case, golden_stages, read_cases
 from .corners import BATCHES, check_corners, corners, expect
+from .engines import check_engines
 from .hosts import Host, ProcessOptions, RuntimeHost, default_backends, open_command, open_host, open_in_process
 from .invariance import check_invariance
 from .judge import judge, not_run, raised
-from .results import Report, Result, Retrieval
+from .results import HostEntry, Report, Result, Retrieval
 from .retrieval import compare_rankings
+from .stages import stage_of
 
 if TYPE_CHECKING:
     from .hosts.torch import TorchHost
@@ -32,10 +34,12 @@ def run(
     batches: Sequence[int] = BATCHES,
     commands: Sequence[str] = (),
     process: ProcessOptions | None = None,
+    build_engines: bool = False,
 ) -> Report:
     """Golden cases, corners and invariance on every backend (default: `hosts.default_backends`, where no command is
     given) and every command that speaks the protocol of docs/certify-a-host.md; with a checkpoint, PyTorch too; with
-    data, the ranking of a whole split. `batches` are the profile's; `process` says how hosts are run.
+    data, the ranking of a whole split. `batches` are the profile's; `process` says how hosts are run; `build_engines`
+    builds TensorRT's although the bundle holds some.
 
     Raises UsageError when `data` comes without a checkpoint: the reference ranking is PyTorch's."""
     if data is not None and checkpoint is None:
@@ -47,12 +51,18 @@ def run(
     with ExitStack() as stack:
         found = [stack.enter_context(closing(opener(opened, name, process))) for name in names]
         found += [stack.enter_context(closing(open_command(opened, command, process))) for command in commands]
-        return _check(opened, found, checkpoint=checkpoint, data=data, split=split, batches=batches)
+        engines = [
+            result
+            for host, name in zip(found, names, strict=False)
+            for result in check_engines(host, opened, name, batches, build=build_engines)
+        ]
+        return _check(opened, found, engines, checkpoint=checkpoint, data=data, split=split, batches=batches)
 
 
 def _check(
     opened: Bundle,
     hosts: Sequence[Host],
+    engines: Sequence[Result],
     *,
     checkpoint: Path | None,
     data: str | None,
@@ -66,10 +76,14 @@ def _check(
         from .hosts.torch import TorchHost
 
         reference = TorchHost(checkpoint, opened)
-    results = [answer_case(host, case) for host in hosts for case in cases]
+    results = [*engines, *(answer_case(host, case) for host in hosts for case in cases)]
+    absent = set(golden_stages(manifest)) - {stage_of(case.stage).name for case in cases}
+    why = "the golden vectors have no case of it: export the bundle anew"
+    results += [not_run(host, stage, "none", why) for host in hosts for stage in sorted(absent)]
     if reference is not None:
         # Training reads frames and words through the runtime: before the model PyTorch has nothing of its own.
-        results += [answer_case(reference, case) for case in cases if case.arrays is not None]
+        inside = [case for case in cases if case.arrays is not None]
+        results += [answer_case(host, case) for host in (reference, reference.in_float64()) for case in inside]
     places, largest = corners(manifest, batches), max(batches)
     expected = expect(reference, places, largest)
     for host in hosts:
@@ -85,7 +99,8 @@ def _check(
     elif manifest.precision == "int8":
         why = "int8 is judged by the R@1 that it loses: add --data and --ckpt"
         results += [not_run(host, "retrieval", "no data", why) for host in hosts]
-    return Report(tuple(results), tuple(summaries), manifest.precision)
+    told = tuple(HostEntry(host.name, host.backend, host.precision, host.version, host.note) for host in hosts)
+    return Report(tuple(results), tuple(summaries), manifest.precision, told)
 
 
 def answer_case(host: Host, case: Case) -> Result:

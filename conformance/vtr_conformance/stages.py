@@ -95,6 +95,12 @@ STAGES = (
         "another text cleaning or tokenizer, or truncation that drops the end token",
         ("caption", "token"),
     ),
+    Stage(
+        "engine",
+        _exact("graphs"),
+        "an operator or a type that the library has no kernel for, or an engine of other graphs",
+        (),
+    ),
     Stage("text_embedding", _INNER, "a lost causal mask, or another activation", ("caption", "number")),
     Stage("sampler_step", _INNER, "another schedule, start or time embedding", ("row", "number")),
     Stage("aligned", _EMBEDDING, "reduced precision in the sampler or the L2 norm", ("caption", "number")),
@@ -129,8 +135,20 @@ STAGES = (
 BY_NAME = {stage.name: stage for stage in STAGES}
 # What a host can answer without running a graph.
 BEFORE_THE_GRAPHS = frozenset({"container", "indices", "rgb", "pixels", "ids"})
+# What says nothing of an embedding: an engine that builds has not run.
+NO_PROOF = BEFORE_THE_GRAPHS | {"engine"}
+# What no golden vector is of: inputs are drawn, built from or read from elsewhere.
+NOT_GOLDEN = frozenset({"engine", "corners", "invariance", "retrieval"})
 
 
 def stage_of(name: str) -> Stage:
     """The stage a case belongs to; `sampler_step_3` is a case of `sampler_step`."""
-    return BY_NAME["sampler_step" if name.startswith("sampler_step_") else name]
+    return BY_NAME[_family(name)]
+
+
+def is_known(name: str) -> bool:
+    return _family(name) in BY_NAME
+
+
+def _family(name: str) -> str:
+    return "sampler_step" if name.startswith("sampler_step_") else name

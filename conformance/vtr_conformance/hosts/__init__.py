@@ -56,7 +56,7 @@ def open_host(bundle: Bundle, backend: str, options: ProcessOptions | None = Non
 
 
 def open_command(bundle: Bundle, command: str, options: ProcessOptions | None = None) -> ProcessHost:
-    """A command of the user's, `{bundle}` in it replaced by the bundle's folder. UsageError where it cannot be found."""
+    """A command of the user's, `{bundle}` in it replaced by the bundle's folder. UsageError where there is none."""
     try:
         words = [word.replace("{bundle}", str(bundle.folder.absolute())) for word in shlex.split(command)]
     except ValueError as error:

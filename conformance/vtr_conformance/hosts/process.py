@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import tempfile
@@ -79,10 +80,8 @@ class ProcessHost(Host):
         self._longest: dict[str, float] = {}  # seconds, by kind of request, of the process that runs
         self._temporary = tempfile.TemporaryDirectory(prefix="vtr-conformance-", ignore_cleanup_errors=True)
         self._folder = Path(self._temporary.name)
-        try:
+        with contextlib.suppress(HostError):  # the first case starts it again, and fails where that fails too
             self._wake()
-        except HostError:
-            pass  # the first case starts it again, and fails where that fails too
 
     def answer(self, case: Case) -> Arrays | str:
         stage = stage_of(case.stage).name
@@ -150,9 +149,7 @@ class ProcessHost(Host):
             raise HostProtocolError(f"it gave no tensor {first} of {graph}; it gave: {', '.join(found) or 'none'}")
         return {tensor.name: found[tensor.name] for tensor in spec.outputs if tensor.name in found}
 
-    def _exchange(
-        self, kind: str, message: dict[str, Any], tensors: Arrays | None
-    ) -> tuple[Arrays, float] | str:
+    def _exchange(self, kind: str, message: dict[str, Any], tensors: Arrays | None) -> tuple[Arrays, float] | str:
         """Send tensors, and read those that come back and their seconds; or why they were not made."""
         self._wake()
         given, asked = self._folder / "inputs.safetensors", self._folder / "outputs.safetensors"

@@ -13,15 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 from safetensors.numpy import load_file
 
 from vtr_runtime.backends.base import RUN
 from vtr_runtime.bundle import Bundle, open_bundle
 from vtr_runtime.errors import VtrError
 
-from ..cases import Case
-from ..stages import STAGES
+from ..cases import Case, golden_stages
 from .base import Arrays, Host
 from .protocol import PROTOCOL, encode, write_tensors
 
@@ -57,7 +55,7 @@ def _hello(host: Host, bundle: Bundle) -> dict[str, Any]:
         "precision": host.precision,
         "version": host.version,
         "note": host.note,
-        "stages": [stage.name for stage in STAGES],
+        "stages": golden_stages(bundle.manifest),
         "graphs": [name for name in RUN if name in bundle.manifest.graphs.named()],
     }
 

@@ -1,11 +1,15 @@
-"""PyTorch as a host: the trained model itself, fed by the runtime's frames and tokens as in training."""
+"""PyTorch as a host: the trained model itself, fed by the runtime's frames and tokens as in training; and in float64,
+which shows what rounding alone does to it."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vtr_export.model.checkpoint import load_checkpoint
@@ -25,6 +29,8 @@ class TorchHost(Host):
     backend = "torch"
     precision = "fp32"
 
+    dtype = torch.float32
+
     def __init__(self, checkpoint: Path, bundle: Bundle) -> None:
         loaded = load_checkpoint(checkpoint)
         if loaded.weights_sha256 != bundle.manifest.weights_sha256:
@@ -35,13 +41,24 @@ class TorchHost(Host):
         self.model = loaded.model.eval()
         without_evaluation_noise(self.model)
 
+    def in_float64(self) -> TorchHost:
+        """The same weights in float64, for the reference's own rounding: held to the limits of fp32.
+
+        Every product, norm, softmax and sum is float64. What stays as float32 made it are the numbers that the model
+        holds: weights, the pixels' mean and scale, the sampler's time features; and inputs that a case gives in
+        float32."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model).double()
+        other.backend, other.dtype = "torch float64", torch.float64
+        return other
+
     def answer(self, case: Case) -> Arrays | str:
         if case.arrays is None:
             return "PyTorch answers the stages inside the model only"
         return self.answer_in_graph(case.stage, case.arrays)
 
     def run(self, graph: str, feed: Arrays) -> Arrays:
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feed.items()}
+        tensors = {name: self._tensor(array) for name, array in feed.items()}
         with torch.inference_mode():
             if graph == "rerank":
                 return {"scores": self._rerank(tensors).numpy()}
@@ -57,12 +74,16 @@ class TorchHost(Host):
             for name, tensor in stages.items()
         }
 
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
     def _rerank(self, feed: dict[str, Tensor]) -> Tensor:
         """Scores [K] of one query, given to the model as a batch of one."""
         assert self.model.rerank is not None  # the manifest, written from this checkpoint, names a second stage
         # A score that is not over words gets the sentence for its only one, and does not look at it.
         words = feed.get("word_embeddings", feed["embedding"][None])
-        weights = feed.get("word_weights", torch.ones(len(words)))
+        weights = feed.get("word_weights", torch.ones(len(words), dtype=self.dtype))
         if "word_mask" in feed:
             weights = weights * feed["word_mask"]
         query = (feed["embedding"][None], words[None], weights[None])

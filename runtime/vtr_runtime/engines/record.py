@@ -135,6 +135,11 @@ def misfit(record: EngineRecord, manifest: Manifest, device: DeviceInfo | None, 
     )
 
 
+def flaw(record: EngineRecord, manifest: Manifest, folder: Path) -> str:
+    """Why an engine in `folder` can serve this bundle on no machine at all, in words; empty where nothing says so."""
+    return _other_core(record, manifest) or _damage(record, folder)
+
+
 def _other_core(record: EngineRecord, manifest: Manifest) -> str:
     if record.core == core_hash(manifest):
         return ""

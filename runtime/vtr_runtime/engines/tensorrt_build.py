@@ -65,7 +65,7 @@ def check_options(options: BuildOptions, trt: TensorRT, precision: Precision) ->
             raise UsageError(f"{option} is not for target {target}: {trt.name} {trt.version} {reason}; leave it out")
     if options.level is not None and not 0 <= options.level <= 5:
         raise UsageError(f"--optimization-level {options.level} is not a level; give 0 to 5")
-    for sm in _capabilities(options, trt) if target == "trt-rtx" else ():
+    for sm in capabilities_of(options, trt) if target == "trt-rtx" else ():
         if sm not in can.capabilities:
             raise UsageError(
                 f"--sm {sm} is not built by {trt.name} {trt.version}; choose from {', '.join(can.capabilities)}"
@@ -74,7 +74,7 @@ def check_options(options: BuildOptions, trt: TensorRT, precision: Precision) ->
             raise UsageError(f"--sm {sm} has no bf16, which begins with SM80; leave it out, or export in fp16")
 
 
-def _capabilities(options: BuildOptions, trt: TensorRT) -> tuple[str, ...]:
+def capabilities_of(options: BuildOptions, trt: TensorRT) -> tuple[str, ...]:
     """Those asked for, each once, oldest first; of `trt` none: its GPU is the one that is there."""
     if trt.target == "trt":
         return ()
@@ -104,7 +104,7 @@ def build_tensorrt(
     device = read_device()
     if target == "trt":
         _check_device(device, precision)
-    capabilities = _capabilities(options, trt) or ((device.sm,) if device else ())
+    capabilities = capabilities_of(options, trt) or ((device.sm,) if device else ())
     ident = engine_id(target, precision, capabilities)
     _make_engine_dir(engine_dir)
     check_output(engine_dir / ident, overwrite=overwrite)
@@ -184,18 +184,38 @@ def _build_graphs(
     """Each graph in its own process; by graph: the shapes of its profiles, and the types it runs in."""
     shapes: dict[str, tuple[Shapes, ...]] = {}
     used: dict[str, PrecisionUsed] = {}
-    graphs = bundle.manifest.graphs.named()
     loadable = device is not None and device.sm in capabilities and not options.strip
-    for step, (name, graph) in enumerate(graphs.items(), 1):
-        shapes[name] = tuple(input_shapes(graph, profile) for profile in profiles[name])
-        request = GraphRequest(
+    requests = graph_requests(bundle, trt, options, profiles, capabilities, folder, layers=loadable)
+    for step, request in enumerate(requests, 1):
+        started = time.monotonic()
+        shapes[request.name] = request.profiles
+        used[request.name] = run_request(request, f"{trt.name} {trt.version}")
+        wanted = ", ".join(f"SM{sm}" for sm in capabilities)
+        say(f"[{step}/{len(requests)}] {request.name}: built for {wanted} ... {time.monotonic() - started:.1f} s")
+    return shapes, used
+
+
+def graph_requests(
+    bundle: Bundle,
+    trt: TensorRT,
+    options: BuildOptions,
+    profiles: dict[str, tuple[Profile, ...]],
+    capabilities: tuple[str, ...],
+    folder: Path,
+    *,
+    layers: bool = False,
+) -> list[GraphRequest]:
+    """What is to be built of each graph of a bundle; plans and the log go into `folder`, and with `layers` the engine's
+    own report of its layers, for which it must run here."""
+    return [
+        GraphRequest(
             target=trt.target,
             name=name,
             onnx=bundle.file(graph.file).resolve(),
             plan=folder / f"{name}.plan",
             log=folder / BUILD_LOG,
-            layers=folder / f"{name}.layers.json" if loadable else None,
-            profiles=shapes[name],
+            layers=folder / f"{name}.layers.json" if layers else None,
+            profiles=tuple(input_shapes(graph, profile) for profile in profiles[name]),
             precision=precision_of_graph(name, bundle.manifest.precision),
             capabilities=capabilities if trt.target == "trt-rtx" else (),
             workspace=options.workspace,
@@ -206,23 +226,26 @@ def _build_graphs(
             strip=options.strip,
             level=options.level,
         )
-        started = time.monotonic()
-        used[name] = run_request(request, f"{trt.name} {trt.version}")
-        wanted = ", ".join(f"SM{sm}" for sm in capabilities)
-        say(f"[{step}/{len(graphs)}] {name}: built for {wanted} ... {time.monotonic() - started:.1f} s")
-    return shapes, used
+        for name, graph in bundle.manifest.graphs.named().items()
+    ]
 
 
-def run_request(request: GraphRequest, library: str) -> PrecisionUsed:
-    """Build one graph in a child process; its end, of whatever kind, is a result or one sentence.
+def run_request(request: GraphRequest, library: str, *, seconds: float | None = None) -> PrecisionUsed:
+    """Build one graph in a child process; its end, of whatever kind, is a result or one sentence. It is killed after
+    `seconds`, where they are given.
 
     What the native library prints goes to the log."""
     with tempfile.TemporaryDirectory() as folder:
         asked, answer = Path(folder) / "request.json", Path(folder) / "result.json"
         asked.write_text(request.model_dump_json(), encoding="utf-8")
         command = [sys.executable, "-m", "vtr_runtime.engines.tensorrt_graph", str(asked), str(answer)]
-        with request.log.open("a", encoding="utf-8") as log:
-            status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
+        try:
+            with request.log.open("a", encoding="utf-8") as log:
+                status = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=seconds
+                ).returncode
+        except subprocess.TimeoutExpired:
+            raise BackendError(f"{library} did not build {request.onnx.name} within {seconds:g} s") from None
         if status == 0 and answer.is_file():
             result = GraphResult.model_validate_json(answer.read_text(encoding="utf-8"))
             if result.used is not None:
