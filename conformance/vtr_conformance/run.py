@@ -45,6 +45,7 @@ def run(
     if data is not None and checkpoint is None:
         raise UsageError("--data compares the ranking with PyTorch's and needs the checkpoint; add --ckpt best.pt")
     opened = open_bundle(bundle)
+    cases = read_cases(opened)
     # `retrieval` reads a host's model, which is in no other process.
     opener = open_host if data is None else lambda opened, name, _: open_in_process(opened, name)
     names = backends or (() if commands else default_backends(opened.manifest))
@@ -56,11 +57,12 @@ def run(
             for host, name in zip(found, names, strict=False)
             for result in check_engines(host, opened, name, batches, build=build_engines)
         ]
-        return _check(opened, found, engines, checkpoint=checkpoint, data=data, split=split, batches=batches)
+        return _check(opened, cases, found, engines, checkpoint=checkpoint, data=data, split=split, batches=batches)
 
 
 def _check(
     opened: Bundle,
+    cases: Sequence[Case],
     hosts: Sequence[Host],
     engines: Sequence[Result],
     *,
@@ -70,7 +72,6 @@ def _check(
     batches: Sequence[int],
 ) -> Report:
     manifest = opened.manifest
-    cases = read_cases(opened)
     reference: TorchHost | None = None
     if checkpoint is not None:
         from .hosts.torch import TorchHost
