@@ -1,7 +1,7 @@
 """The other side of the protocol for hosts in Python: `python -m vtr_conformance.hosts.serve --backend NAME` is the
 runtime on one of its backends.
 
-A host of your own in Python is a Host and a line, `serve(MyHost)`."""
+Another host in Python is a Host and a line, `serve(MyHost)`: see docs/certify-a-host.md."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _hello(host: Host, bundle: Bundle) -> dict[str, Any]:
         "version": host.version,
         "note": host.note,
         "stages": golden_stages(bundle.manifest),
-        "graphs": [name for name in RUN if name in bundle.manifest.graphs.named()],
+        "graphs": [name for name in RUN if name in bundle.manifest.graphs.named() and host.lacks(name) is None],
     }
 
 
