@@ -153,7 +153,8 @@ def gates_in_process(
 @pytest.fixture(scope="module")
 def cheap(tmp_path_factory: pytest.TempPathFactory) -> dict[ModuleType, dict[str, Any]]:
     """By module, what replaces its slow parts."""
-    from vtr_conformance.hosts import runtime
+    from vtr_conformance import run as conformance
+    from vtr_conformance.hosts import open_in_process, runtime
 
     folder = tmp_path_factory.mktemp("traced")
     video = traced_once(
@@ -169,6 +170,7 @@ def cheap(tmp_path_factory: pytest.TempPathFactory) -> dict[ModuleType, dict[str
         graphs: {"trace_video": video, "trace_text": text},
         golden: readers,
         runtime: readers,
+        conformance: {"open_host": lambda bundle, backend, _: open_in_process(bundle, backend)},
     }
 
 
@@ -221,7 +223,7 @@ def test_every_pair_of_heads_is_exported_or_refused(
     assert (sampler.training_noise == sampler.evaluation_noise == "sqrt-beta") is noisy
 
     lines = [json.loads(line) for line in (output / "reports" / "conformance.jsonl").read_text().splitlines()[:-1]]
-    steps = [line["case"] for line in lines if line["stage"].startswith("sampler_step_") and line["backend"] != "torch"]
+    steps = [line["case"] for line in lines if line["stage"].startswith("sampler_step_") and line["host"] != "pytorch"]
     rows = {"video": "clips", "text": "texts"}.get(tower or "", "")
     assert sorted(steps) == ([f"sampler_step_{k}/{rows}" for k in range(1, STEPS + 1)] if kind == "dits" else [])
     assert moved(model) < 0.7 if kind != "none" else moved(model) > 1 - 1e-6
