@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import click
 
 from vtr_runtime.console import Cli, echo_json, json_option, note
 from vtr_runtime.errors import UsageError
+
+from .stages import EXAMPLES
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,6 +32,13 @@ def main() -> None:
 @click.option("--batch", default="1:3:8", show_default=True, help="MIN:OPT:MAX of the profile whose corners are run.")
 @click.option("--data", help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt.")
 @click.option("--split", default="test", show_default=True, help="Split of --data.")
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=EXAMPLES,
+    show_default=True,
+    help="Inputs that are drawn for each property of a graph; for video a quarter of it.",
+)
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for conformance.jsonl.")
 @json_option
 def run(
@@ -38,16 +48,28 @@ def run(
     batch: str,
     data: str | None,
     split: str,
+    examples: int,
     report: Path | None,
     as_json: bool,
 ) -> int:
     """Check BUNDLE against its golden vectors, and against PyTorch where the checkpoint is given.
 
     Ends with 3 when a gate is not met."""
+    from hypothesis.configuration import set_hypothesis_home_dir
+
     from .report import print_report, write_report
     from .run import run as run_cases
 
-    found = run_cases(bundle, checkpoint=ckpt, backends=backends, data=data, split=split, batches=_sizes(batch))
+    set_hypothesis_home_dir(os.devnull)  # it would keep a folder of its own where the command is run
+    found = run_cases(
+        bundle,
+        checkpoint=ckpt,
+        backends=backends,
+        data=data,
+        split=split,
+        batches=_sizes(batch),
+        examples=examples,
+    )
     if report is not None:
         note(f"report: {write_report(found, report)}")
     if as_json:

@@ -12,10 +12,11 @@ from vtr_runtime.errors import UsageError, VtrError
 from .cases import Case, read_cases
 from .corners import BATCHES, check_corners, corners, expect
 from .hosts import Host, default_backends, open_host
-from .invariance import check_invariance
 from .judge import judge, not_run, raised
+from .properties import check_properties
 from .results import Report, Result, Retrieval
 from .retrieval import compare_rankings
+from .stages import EXAMPLES
 
 if TYPE_CHECKING:
     from .hosts.torch import TorchHost
@@ -29,8 +30,9 @@ def run(
     data: str | None = None,
     split: str = "test",
     batches: Sequence[int] = BATCHES,
+    examples: int = EXAMPLES,
 ) -> Report:
-    """Golden cases, corners and invariance on every backend (default: `hosts.default_backends`); with a checkpoint,
+    """Golden cases, corners and properties on every backend (default: `hosts.default_backends`); with a checkpoint,
     PyTorch too; with data, the ranking of a whole split. `batches` are the profile's.
 
     Raises UsageError when `data` comes without a checkpoint: the reference ranking is PyTorch's."""
@@ -53,7 +55,7 @@ def run(
     expected = expect(reference, places, largest)
     for host in hosts:
         results += check_corners(host, places, expected, largest)
-        results += check_invariance(host, manifest, largest)
+        results += check_properties(host, manifest, largest, examples)
     summaries: list[Retrieval] = []
     if data is not None and reference is not None:
         ranked, summaries = compare_rankings(reference, hosts, data, split)
