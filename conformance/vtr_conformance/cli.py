@@ -30,7 +30,11 @@ def main() -> None:
     help="Engine, or `typed-graph`; repeatable. [default: auto, and typed-graph for graphs in fp16 or bf16]",
 )
 @click.option("--batch", default="1:3:8", show_default=True, help="MIN:OPT:MAX of the profile whose corners are run.")
-@click.option("--data", help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt.")
+@click.option(
+    "--data",
+    help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt. `none`: no ranking. "
+    "[default: a small one that is generated]",
+)
 @click.option("--split", default="test", show_default=True, help="Split of --data.")
 @click.option(
     "--examples",

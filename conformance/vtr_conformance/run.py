@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from .judge import judge, not_run, raised
 from .properties import check_properties
 from .results import Report, Result, Retrieval
 from .retrieval import compare_rankings
+from .split import NONE, generated_split, read_split
 from .stages import EXAMPLES
 
 if TYPE_CHECKING:
@@ -33,11 +35,13 @@ def run(
     examples: int = EXAMPLES,
 ) -> Report:
     """Golden cases, corners and properties on every backend (default: `hosts.default_backends`); with a checkpoint,
-    PyTorch too; with data, the ranking of a whole split. `batches` are the profile's.
+    PyTorch too, and the ranking of a whole split: that of `data`, else a small one that is generated, or with "none" no
+    split. `batches` are the profile's; `examples` are drawn for each property.
 
     Raises UsageError when `data` comes without a checkpoint: the reference ranking is PyTorch's."""
-    if data is not None and checkpoint is None:
+    if data not in (None, NONE) and checkpoint is None:
         raise UsageError("--data compares the ranking with PyTorch's and needs the checkpoint; add --ckpt best.pt")
+    given = None if data in (None, NONE) else read_split(data, split)
     opened = open_bundle(bundle)
     manifest = opened.manifest
     cases = read_cases(opened)
@@ -57,13 +61,18 @@ def run(
         results += check_corners(host, places, expected, largest)
         results += check_properties(host, manifest, largest, examples)
     summaries: list[Retrieval] = []
-    if data is not None and reference is not None:
-        ranked, summaries = compare_rankings(reference, hosts, data, split)
+    left_out: tuple[str, ...] = ()
+    if reference is None:
+        why = "the ranking is compared with PyTorch's: add --ckpt"
+        results += [not_run(host, "retrieval", "no checkpoint", why) for host in hosts]
+    elif data != NONE:
+        with nullcontext(given) if given is not None else generated_split() as clips:
+            ranked, summaries, left_out = compare_rankings(reference, hosts, opened, clips, largest)
         results += ranked
     elif manifest.precision == "int8":
-        why = "int8 is judged by the R@1 that it loses: add --data and --ckpt"
+        why = "int8 is judged by the R@1 that it loses: leave --data none out, or give a data set"
         results += [not_run(host, "retrieval", "no data", why) for host in hosts]
-    return Report(tuple(results), tuple(summaries), manifest.precision)
+    return Report(tuple(results), tuple(summaries), manifest.precision, left_out)
 
 
 def answer_case(host: Host, case: Case) -> Result:

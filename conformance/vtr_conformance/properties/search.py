@@ -70,9 +70,8 @@ def search(host: Host, asked: Property[Example], examples: int, seconds: float =
         if tries.add(example) == "fail":
             raise _CounterexampleError(example)
 
-    smallest: Hashable | None = next(
-        (example for example, result in tries.results.items() if result.status == "fail"), None
-    )
+    failing = (example for example, result in tries.results.items() if result.status == "fail")
+    smallest: Hashable | None = next(failing, None)
     try:
         holds()
     except _CounterexampleError as found:

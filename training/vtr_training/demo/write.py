@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -71,9 +72,8 @@ def _write_clips(folder: Path, scenes: list[PlannedScene], seed: int) -> None:
     write = partial(_write_scene, folder, seed)
     with ExitStack() as stack:
         bar = stack.enter_context(progress("clips", sum(len(scene.clips) for scene in scenes)))
-        if len(scenes) <= FEW:
-            written = map(write, scenes)
-        else:
+        written: Iterable[int] = map(write, scenes)
+        if len(scenes) > FEW:
             written = stack.enter_context(open_pool()).map(write, scenes, chunksize=16)
         for clips in written:
             bar.advance(clips)
