@@ -124,7 +124,7 @@ class Report:
             return f"first stage that moved: {first.stage} ({first.host}, {first.backend}): {counts}"
         if not self.passed:
             return f"nothing was checked: {counts}"
-        left_out = f"{len(self.left_out)} clips of the split cannot be read and are left out" if self.left_out else ""
+        left_out = f"left out: {len(self.left_out)} of the split's clips" if self.left_out else ""
         return "; ".join(part for part in (f"every gate met: {counts}", self.unproved, left_out) if part)
 
     def as_json(self) -> dict[str, Any]:
