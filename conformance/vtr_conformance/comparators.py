@@ -136,7 +136,11 @@ def compare_ranking(expected: Array, actual: Array, limit: float) -> Comparison:
 
 def largest_swaps(expected: Array, actual: Array) -> NDArray[np.float64]:
     """Per query [Q]: how far apart in expected score two items stand that the actual scores put the other way round."""
-    order = np.argsort(-actual, axis=1, kind="stable")
+    return swaps_of_order(expected, np.argsort(-actual, axis=1, kind="stable"))
+
+
+def swaps_of_order(expected: Array, order: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The same, from the order [Q, G] that the actual scores give."""
     reference = np.take_along_axis(expected.astype(np.float64), order, axis=1)
     best_later = np.maximum.accumulate(reference[:, ::-1], axis=1)[:, ::-1]
     found: NDArray[np.float64] = (best_later - reference).max(axis=1, initial=0.0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vtr_runtime.metrics import Figures, Ranks, direction, ranks
 
-from .comparators import largest_swaps
+from .comparators import swaps_of_order
 from .hosts.base import scores
 from .kendall import kendall_tau_b
 from .results import Direction, WorstQuery
@@ -45,7 +45,7 @@ class Compared:
     now_best: Rows  # the other side's
     flip: Scores  # by how much the reference prefers its own best; NaN where it is the same item
     top: Scores  # the same of the first TOP, see `top_margins`
-    swap: Scores  # see comparators.largest_swaps
+    swap: Scores  # see comparators.swaps_of_order
     tau: Scores  # tau-b of the reference's first TAU_TOP; NaN where there is nothing to order
 
 
@@ -114,7 +114,7 @@ _PER_QUERY = ("best", "now_best", "flip", "top", "swap", "tau")
 
 def _compare(want: Scores, got: Scores, relevant: NDArray[np.bool_]) -> Compared:
     first = np.argsort(-want, axis=1, kind="stable")[:, :TAU_TOP]
-    now_first = np.argsort(-got, axis=1, kind="stable")[:, :TOP]
+    order = np.argsort(-got, axis=1, kind="stable")
     wanted_first, found_first = (np.take_along_axis(side, first, axis=1) for side in (want, got))
     return Compared(
         wanted=ranks(want, relevant),
@@ -122,8 +122,8 @@ def _compare(want: Scores, got: Scores, relevant: NDArray[np.bool_]) -> Compared
         best=want.argmax(axis=1),
         now_best=got.argmax(axis=1),
         flip=flip_margins(want, got),
-        top=top_margins(want, first[:, :TOP], now_first),
-        swap=largest_swaps(want, got),
+        top=top_margins(want, first[:, :TOP], order[:, :TOP]),
+        swap=swaps_of_order(want, order),
         tau=kendall_tau_b(wanted_first, found_first, RANKING_TIE),
     )
 

@@ -62,16 +62,15 @@ def run(
         results += check_properties(host, manifest, largest, examples)
     summaries: list[Retrieval] = []
     left_out: tuple[str, ...] = ()
-    if reference is None:
-        why = "the ranking is compared with PyTorch's: add --ckpt"
-        results += [not_run(host, "retrieval", "no checkpoint", why) for host in hosts]
-    elif data != NONE:
+    if reference is not None and data != NONE:
         with nullcontext(given) if given is not None else generated_split() as clips:
             ranked, summaries, left_out = compare_rankings(reference, hosts, opened, clips, largest)
         results += ranked
-    elif manifest.precision == "int8":
-        why = "int8 is judged by the R@1 that it loses: leave --data none out, or give a data set"
-        results += [not_run(host, "retrieval", "no data", why) for host in hosts]
+    elif reference is None or manifest.precision == "int8":
+        why = "the ranking is compared with PyTorch's: add --ckpt"
+        if manifest.precision == "int8":
+            why = "int8 is judged by the R@1 that it loses: add --data and --ckpt"
+        results += [not_run(host, "retrieval", "no ranking", host.note or why) for host in hosts]
     return Report(tuple(results), tuple(summaries), manifest.precision, left_out)
 
 
