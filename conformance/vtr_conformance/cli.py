@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import click
 
 from vtr_runtime.console import Cli, echo_json, json_option, note
 from vtr_runtime.errors import UsageError
+
+from .stages import EXAMPLES
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,8 +44,19 @@ def main() -> None:
 )
 @click.option("--build-engines", is_flag=True, help="Build engines of trt-rtx although the bundle holds some.")
 @click.option("--batch", default="1:3:8", show_default=True, help="MIN:OPT:MAX of the profile whose corners are run.")
-@click.option("--data", help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt.")
+@click.option(
+    "--data",
+    help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt. `none`: no ranking. "
+    "[default: a small one that is generated]",
+)
 @click.option("--split", default="test", show_default=True, help="Split of --data.")
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=EXAMPLES,
+    show_default=True,
+    help="Inputs that are drawn for each property of a graph; for video a quarter of it.",
+)
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for conformance.jsonl.")
 @json_option
 def run(
@@ -55,16 +69,20 @@ def run(
     batch: str,
     data: str | None,
     split: str,
+    examples: int,
     report: Path | None,
     as_json: bool,
 ) -> int:
     """Check BUNDLE against its golden vectors, and against PyTorch where the checkpoint is given.
 
     Ends with 3 when a gate is not met."""
+    from hypothesis.configuration import set_hypothesis_home_dir
+
     from .hosts import ProcessOptions
     from .report import print_report, write_report
     from .run import run as run_cases
 
+    set_hypothesis_home_dir(os.devnull)  # it would keep a folder of its own where the command is run
     found = run_cases(
         bundle,
         checkpoint=ckpt,
@@ -75,6 +93,7 @@ def run(
         commands=commands,
         process=ProcessOptions(time_limit, report / "logs" if report is not None else None),
         build_engines=build_engines,
+        examples=examples,
     )
     if report is not None:
         note(f"report: {write_report(found, report)}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vtr_runtime.bundle import Bundle, open_bundle
 from vtr_runtime.errors import UsageError, VtrError
@@ -13,12 +13,13 @@ from vtr_runtime.errors import UsageError, VtrError
 from .cases import Case, golden_stages, read_cases
 from .corners import BATCHES, check_corners, corners, expect
 from .engines import check_engines
-from .hosts import Host, ProcessOptions, RuntimeHost, default_backends, open_command, open_host, open_in_process
-from .invariance import check_invariance
+from .hosts import Host, ProcessOptions, default_backends, open_command, open_host
 from .judge import judge, not_run, raised
+from .properties import check_properties
 from .results import HostEntry, Report, Result, Retrieval
 from .retrieval import compare_rankings
-from .stages import stage_of
+from .split import NONE, SplitClips, generated_split, read_split
+from .stages import EXAMPLES, stage_of
 
 if TYPE_CHECKING:
     from .hosts.torch import TorchHost
@@ -32,52 +33,57 @@ def run(
     data: str | None = None,
     split: str = "test",
     batches: Sequence[int] = BATCHES,
+    examples: int = EXAMPLES,
     commands: Sequence[str] = (),
     process: ProcessOptions | None = None,
     build_engines: bool = False,
 ) -> Report:
-    """Golden cases, corners and invariance on every backend (default: `hosts.default_backends`, where no command is
-    given) and every command that speaks the protocol of docs/certify-a-host.md; with a checkpoint, PyTorch too; with
-    data, the ranking of a whole split. `batches` are the profile's; `process` says how hosts are run; `build_engines`
-    builds TensorRT's although the bundle holds some.
+    """Golden cases, corners and properties on every backend (default: `hosts.default_backends`, where no command is
+    given) and every command that speaks the protocol of docs/certify-a-host.md; with a checkpoint, PyTorch too, and the
+    ranking of a whole split: that of `data`, else a small one that is generated, or with "none" no split. `batches` are
+    the profile's; `examples` are drawn for each property; `process` says how hosts are run; `build_engines` builds
+    TensorRT's although the bundle holds some.
 
     Raises UsageError when `data` comes without a checkpoint: the reference ranking is PyTorch's."""
-    if data is not None and checkpoint is None:
+    if data not in (None, NONE) and checkpoint is None:
         raise UsageError("--data compares the ranking with PyTorch's and needs the checkpoint; add --ckpt best.pt")
+    given = None if data in (None, NONE) else read_split(data, split)
     opened = open_bundle(bundle)
     cases = read_cases(opened)
-    # `retrieval` reads a host's model, which is in no other process.
-    opener = open_host if data is None else lambda opened, name, _: open_in_process(opened, name)
     names = backends or (() if commands else default_backends(opened.manifest))
     with ExitStack() as stack:
-        found = [stack.enter_context(closing(opener(opened, name, process))) for name in names]
+        found = [stack.enter_context(closing(open_host(opened, name, process))) for name in names]
         found += [stack.enter_context(closing(open_command(opened, command, process))) for command in commands]
         engines = [
             result
             for host, name in zip(found, names, strict=False)
             for result in check_engines(host, opened, name, batches, build=build_engines)
         ]
-        return _check(opened, cases, found, engines, checkpoint=checkpoint, data=data, split=split, batches=batches)
+        reference = None if checkpoint is None else _reference(checkpoint, opened)
+        report = _check(opened, cases, found, reference, batches, examples)
+        ranked = _rank(opened, found, reference, given, max(batches), wanted=data != NONE)
+        told = tuple(HostEntry(host.name, host.backend, host.precision, host.version, host.note) for host in found)
+    precision = opened.manifest.precision
+    return Report((*engines, *report, *ranked.results), ranked.summaries, precision, told, ranked.left_out)
+
+
+def _reference(checkpoint: Path, bundle: Bundle) -> TorchHost:
+    from .hosts.torch import TorchHost
+
+    return TorchHost(checkpoint, bundle)
 
 
 def _check(
-    opened: Bundle,
+    bundle: Bundle,
     cases: Sequence[Case],
     hosts: Sequence[Host],
-    engines: Sequence[Result],
-    *,
-    checkpoint: Path | None,
-    data: str | None,
-    split: str,
+    reference: TorchHost | None,
     batches: Sequence[int],
-) -> Report:
-    manifest = opened.manifest
-    reference: TorchHost | None = None
-    if checkpoint is not None:
-        from .hosts.torch import TorchHost
-
-        reference = TorchHost(checkpoint, opened)
-    results = [*engines, *(answer_case(host, case) for host in hosts for case in cases)]
+    examples: int,
+) -> list[Result]:
+    """Golden cases, corners and properties."""
+    manifest = bundle.manifest
+    results = [answer_case(host, case) for host in hosts for case in cases]
     absent = set(golden_stages(manifest)) - {stage_of(case.stage).name for case in cases}
     why = "the golden vectors have no case of it: export the bundle anew"
     results += [not_run(host, stage, "none", why) for host in hosts for stage in sorted(absent)]
@@ -89,19 +95,36 @@ def _check(
     expected = expect(reference, places, largest)
     for host in hosts:
         results += check_corners(host, places, expected, largest)
-        results += check_invariance(host, manifest, largest)
-    summaries: list[Retrieval] = []
-    if data is not None and reference is not None:
-        here = [host for host in hosts if isinstance(host, RuntimeHost)]
-        ranked, summaries = compare_rankings(reference, here, data, split)
-        results += ranked
-        elsewhere = [host for host in hosts if host not in here]
-        results += [not_run(host, "retrieval", "data", "only the runtime reads a data set") for host in elsewhere]
-    elif manifest.precision == "int8":
-        why = "int8 is judged by the R@1 that it loses: add --data and --ckpt"
-        results += [not_run(host, "retrieval", "no data", why) for host in hosts]
-    told = tuple(HostEntry(host.name, host.backend, host.precision, host.version, host.note) for host in hosts)
-    return Report(tuple(results), tuple(summaries), manifest.precision, told)
+        results += check_properties(host, manifest, largest, examples)
+    return results
+
+
+class _Ranked(NamedTuple):
+    results: Sequence[Result]
+    summaries: tuple[Retrieval, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def _rank(
+    bundle: Bundle,
+    hosts: Sequence[Host],
+    reference: TorchHost | None,
+    given: SplitClips | None,
+    batch: int,
+    *,
+    wanted: bool,
+) -> _Ranked:
+    """The ranking of a split against the reference's; without a reference, or where none is `wanted`, it is not run."""
+    if reference is None or not wanted:
+        why = "the ranking is compared with PyTorch's: add --ckpt"
+        if bundle.manifest.precision == "int8":
+            why = "int8 is judged by the R@1 that it loses: add --data and --ckpt"
+        elif not wanted:
+            return _Ranked([])
+        return _Ranked([not_run(host, "retrieval", "no ranking", host.note or why) for host in hosts])
+    with nullcontext(given) if given is not None else generated_split() as clips:
+        results, summaries, left_out = compare_rankings(reference, hosts, bundle, clips, batch)
+    return _Ranked(results, tuple(summaries), left_out)
 
 
 def answer_case(host: Host, case: Case) -> Result:

@@ -16,8 +16,7 @@ def write_report(report: Report, folder: Path) -> Path:
     path = folder / "conformance.jsonl"
     lines: list[dict[str, Any]] = [strict(asdict(result)) for result in report.results]
     lines += [{"schema": SCHEMA, "retrieval": asdict(entry)} for entry in report.retrieval]
-    hosts = [asdict(host) for host in report.hosts]
-    last = {"passed": report.passed, "verdict": report.verdict, "unproved": report.unproved, "hosts": hosts}
-    lines.append({"schema": SCHEMA, **last})
+    last = {name: value for name, value in report.as_json().items() if name not in ("results", "retrieval")}
+    lines.append(last)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
