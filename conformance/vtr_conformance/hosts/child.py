@@ -124,7 +124,8 @@ class Child:
         self._ended = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in a driver cannot be killed
+            self._process.wait(GRACE)
         for stream in (self._process.stdin, self._process.stdout):
             _close(stream)
         self._log.close()

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from vtr_runtime.console import printable
 from vtr_runtime.manifest import Precision
+from vtr_runtime.publish import storage_errors
 from vtr_runtime.tensor_file import save_tensors
 
 from .base import Arrays
@@ -115,7 +116,9 @@ def _parse(kind: type[R], message: dict[str, Any]) -> R:
 
 
 def write_tensors(path: Path, tensors: Arrays) -> None:
-    save_tensors(path, {name: np.asarray(array, order="C") for name, array in tensors.items()})
+    """StorageError where the disk is full."""
+    with storage_errors(path):
+        save_tensors(path, {name: np.asarray(array, order="C") for name, array in tensors.items()})
 
 
 def read_tensors(path: Path) -> Arrays:
