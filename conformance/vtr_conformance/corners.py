@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from vtr_runtime.errors import VtrError
 from vtr_runtime.manifest import FrameSpec, Manifest, TextSpec
+from vtr_runtime.stages import FINITE, MOVED, Gate
 
 from .hosts.base import Arrays, Host
 from .judge import judge, not_run, raised
 from .results import Result
-from .stages import FINITE, MOVED, Gate
 
 # min, opt and max of a batch.
 BATCHES = (1, 3, 8)

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtr_runtime.metrics import Direction, retrieval
+from vtr_runtime.stages import RANKING_TIE
 
 from .comparators import largest_swaps
 from .hosts import RuntimeHost
 from .hosts.base import scores
 from .judge import judge, not_run
 from .results import Result, Retrieval
-from .stages import RANKING_TIE
 
 if TYPE_CHECKING:
     from vtr_training.embed import EmbeddedSplit

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vtr_runtime.console import table
+from vtr_runtime.stages import STAGES, stage_of
 
 from ..failures import sentence
 from ..results import REFERENCE, Report, Result, Retrieval
-from ..stages import STAGES, stage_of
 
 
 def print_report(report: Report, title: str) -> None:
