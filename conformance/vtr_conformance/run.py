@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vtr_runtime.bundle import open_bundle
 from vtr_runtime.errors import UsageError, VtrError
 
-from .cases import Case, read_cases
+from .cases import ANEW, Case, absent_stages, read_cases
 from .corners import BATCHES, check_corners, corners, expect
 from .hosts import Host, default_backends, open_host
 from .invariance import check_invariance
@@ -46,6 +46,8 @@ def run(
 
         reference = TorchHost(checkpoint, opened)
     results = [answer_case(host, case) for host in hosts for case in cases]
+    older = f"the bundle's golden vectors are older than this stage; {ANEW.format(bundle)}"
+    results += [not_run(host, stage, "golden", older) for stage in absent_stages(cases, manifest) for host in hosts]
     if reference is not None:
         # Training reads frames and words through the runtime: before the model PyTorch has nothing of its own.
         results += [answer_case(reference, case) for case in cases if case.arrays is not None]
