@@ -23,6 +23,7 @@ from vtr_runtime.text import CLEANING_STEPS
 from .model.config import AlignmentConfig, ModelConfig, RerankConfig
 from .provenance import library_versions
 
+
 def sampler_spec(alignment: AlignmentConfig) -> SamplerSpec:
     """The alignment head as hosts are told of it; its kind can be exported (plan.check_model)."""
     if alignment.kind == "mlp":

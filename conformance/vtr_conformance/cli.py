@@ -60,7 +60,9 @@ def run(
 
 @main.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--ckpt", required=True, type=click.Path(path_type=Path), help="Checkpoint that BUNDLE was exported from.")
+@click.option(
+    "--ckpt", required=True, type=click.Path(path_type=Path), help="Checkpoint that BUNDLE was exported from."
+)
 @click.option("--write", is_flag=True, help="Publish a bundle that has the new golden vectors, as -o.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle folder to write, with --write.")
 @json_option

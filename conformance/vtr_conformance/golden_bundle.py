@@ -18,6 +18,7 @@ from vtr_runtime.text import Tokenizer
 
 from .hosts.torch import load_own_checkpoint
 
+GOLDEN_FOLDER = Path(GOLDEN).parent.as_posix()
 README = "README.md"
 # Of other golden vectors; the rest of reports/ (islands, scripts) tells of the graphs, which stay.
 OF_THE_RUN = "conformance.*"
@@ -47,19 +48,16 @@ def write_bundle(bundle: Bundle, golden: Path, names: list[str], output: Path) -
             name = path.relative_to(bundle.folder)
             if path.is_file() and _stays(name):
                 _place(path, folder / name, linked=name.as_posix() in old.files or name.parts[0] == ENGINES)
-        for name in names:
-            _place(golden / name, folder / GOLDEN_FOLDER / name, linked=False)
-        golden_files = {name for name in old.files if name.startswith(f"{GOLDEN_FOLDER}/")}
-        manifest = update_manifest(folder, old, golden_files | {f"{GOLDEN_FOLDER}/{name}" for name in names})
+        for made in names:
+            _place(golden / made, folder / GOLDEN_FOLDER / made, linked=False)
+        before = {file for file in old.files if file.startswith(f"{GOLDEN_FOLDER}/")}
+        manifest = update_manifest(folder, old, before | {f"{GOLDEN_FOLDER}/{made}" for made in names})
         _move_engines(folder, old, manifest)
         readme = folder / README
         if readme.is_file():
             text = readme.read_text(encoding="utf-8")
             readme.write_text(re.sub(r"^Conformance: .*$", NOT_JUDGED, text, flags=re.MULTILINE), encoding="utf-8")
     return manifest
-
-
-GOLDEN_FOLDER = Path(GOLDEN).parent.as_posix()
 
 
 def _stays(name: Path) -> bool:

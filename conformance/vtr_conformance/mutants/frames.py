@@ -200,7 +200,9 @@ FRAMES = (
     ),
     _indices("frames-off-by-one", "the frame after the right one is taken", _sampler(_one_later)),
     _indices("last-of-segment", "the last frame of each segment instead of its middle", _sampler(_last_of_each_part)),
-    _indices("first-of-segment", "the first frame of each segment instead of its middle", _sampler(_first_of_each_part)),
+    _indices(
+        "first-of-segment", "the first frame of each segment instead of its middle", _sampler(_first_of_each_part)
+    ),
     _indices("nearest-frame", "the frame nearest in time instead of the one that is shown", _sampler(_nearest)),
     _indices("sampled-by-count", "frames are counted, as if all stood equally long", _sampler(_by_count)),
     _indices("first-to-last", "evenly from the first frame to the last (linspace)", _sampler(_first_to_last)),
@@ -225,7 +227,9 @@ FRAMES = (
     ),
     _rgb("bt709-for-all", "BT.601 is read as BT.709", f"{COLOUR}._MATRICES", dict.fromkeys(range(16), "bt709")),
     _rgb("default-scaler", "swscale with its default flags", f"{COLOUR}.SCALE_FLAGS", "bicubic"),
-    _rgb("alpha-dropped", "the colour beneath a transparent pixel shows", f"{COLOUR}._over_black", lambda x: x[..., :3]),
+    _rgb(
+        "alpha-dropped", "the colour beneath a transparent pixel shows", f"{COLOUR}._over_black", lambda x: x[..., :3]
+    ),
     _rgb("alpha-over-white", "transparent frames lie over white", f"{COLOUR}._over_black", _over_white),
     _rgb("alpha-twice", "straight alpha is multiplied in twice", f"{COLOUR}._over_black", _over_black_twice),
     _pixels("bilinear", "bilinear instead of bicubic, with antialias", _bilinear),

@@ -76,7 +76,7 @@ class ExportMutant(Mutant):
 
     kind = "export"
     graph: GraphName
-    change: Callable[[RetrievalModel], object] = lambda _: None  # noqa: E731
+    change: Callable[[RetrievalModel], object] = lambda _: None
     patches: tuple[Patch, ...] = ()
     # In fp16, judged by the typed graph: the rules of precision.islands that this exporter does not have.
     fp16_without: tuple[str, ...] = ()

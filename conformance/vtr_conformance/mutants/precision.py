@@ -12,8 +12,8 @@ from vtr_export.model import RetrievalModel
 from .mutant import ExportMutant
 from .text_graph import blocks_of
 
-# Deviation of the residual stream, as trained towers have in some of their channels: squares of such numbers are beyond
-# 65,504, the largest number of fp16.
+# Deviation of the residual stream behind the last block, as trained towers have in some of their channels: squares of
+# such numbers are beyond 65,504, the largest number of fp16.
 ACTIVATION = 500.0
 # The islands that hold a LayerNorm's statistics, in one operator or spelled out.
 STATISTICS = ("op:LayerNormalization", "op:Pow", "op:ReduceMean")
@@ -38,15 +38,14 @@ def spell_out_with_large_activations(model: RetrievalModel) -> None:
     and each LayerNorm, spelled out, takes that away again. So a model whose weights are small behaves as a trained one
     does, and in fp32 nothing is wrong with the graph."""
     text = model.text.backbone
-    tables = (text.token_embedding.weight, text.positional_embedding)
-    joined = tables[0].std() + tables[1].std()
-    factor = 2.0 ** math.ceil(math.log2(ACTIVATION / float(joined)))
+    words = torch.randint(1, text.end_id - 1, (4, model.config.text.context_length), dtype=torch.int32)
+    factor = 2.0 ** round(math.log2(ACTIVATION / float(text.hidden(words).std())))
     for block in blocks_of(text):
-        for layer in (block.attn.out_proj, block.mlp.c_proj):
-            layer.weight.mul_(factor)
-            layer.bias.mul_(factor)
+        for layer in (block.attn.out_proj, block.mlp.get_submodule("c_proj")):
+            for parameter in layer.parameters():
+                parameter.mul_(factor)
         block.ln_1, block.ln_2 = (_spell_out(norm, factor) for norm in (block.ln_1, block.ln_2))
-    for table in tables:
+    for table in (text.token_embedding.weight, text.positional_embedding):
         table.mul_(factor)
     text.ln_final = _spell_out(text.ln_final, factor)
 

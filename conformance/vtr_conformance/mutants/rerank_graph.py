@@ -36,7 +36,7 @@ def _ignore_mask(model: RetrievalModel) -> None:
     reranker = model.rerank
     assert reranker is not None
     right = reranker.prepare
-    reranker.prepare = lambda frames, mask: right(frames, mask | True)  # type: ignore[method-assign]
+    reranker.prepare = lambda frames, frame_mask: right(frames, frame_mask | True)  # type: ignore[method-assign]
 
 
 def _with(**settings: Any) -> Callable[[RetrievalModel], None]:

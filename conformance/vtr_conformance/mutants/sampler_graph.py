@@ -66,7 +66,8 @@ class BatchForSequence(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layer(x)
-        return (y @ y.T / y.shape[1] ** 0.5).softmax(dim=1) @ y
+        mixed: Tensor = (y @ y.T / y.shape[1] ** 0.5).softmax(dim=1) @ y
+        return mixed
 
 
 def _leak(model: RetrievalModel) -> None:
@@ -116,7 +117,9 @@ SAMPLER_GRAPH = (
     ),
     _sampler("steps-reversed", "the steps are taken from 1 to T'", _reverse, differs=_one_step),
     _sampler("steps-from-zero", "a step's time is counted from 0", _count_from_zero),
-    _sampler("walks-backwards", "the gap is added instead of subtracted", _with_chi(lambda chi: [-value for value in chi])),
+    _sampler(
+        "walks-backwards", "the gap is added instead of subtracted", _with_chi(lambda chi: [-value for value in chi])
+    ),
     _sampler("batch-leak", "rows of a batch see one another in the sampler", _leak),
     _sampler("shift-and-scale-swapped", "shift and scale of adaLN change places", _swap_shift_and_scale),
     _sampler("other-start", "the walk begins at a unit vector instead of the projection, or the reverse", _other_start),

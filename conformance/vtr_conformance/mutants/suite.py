@@ -1,4 +1,4 @@
-"""The suite as it is run on a mutant: the same cases, comparators and limits as ever, asked only as far as is needed."""
+"""The suite as mutants meet it: the same cases, comparators and limits as ever, asked only as far as is needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..invariance import check_invariance
 from ..results import Report, Result
 from ..run import answer_case
 
-ORDER = {stage.name: place for place, stage in enumerate(STAGES)}
+ORDER = tuple(stage.name for stage in STAGES)
 BATCH = max(BATCHES)
 
 
@@ -50,14 +50,19 @@ class Suite:
         return cls(bundle.manifest, read_cases(bundle), places, expected)
 
     def run(self, host: Host, known: Sequence[Result] = (), *, whole: bool = False) -> Report:
-        """The golden cases, then corners and invariance unless an earlier stage has moved, with and without debug
-        outputs: what stands behind the first one that moved is not needed to tell which one is first.
+        """Ask stage by stage, up to the first that has moved with and without debug outputs: those behind it are not
+        needed to tell which one is first.
 
-        `known` are results that cannot differ on this host, and are not asked again; `whole`: ask all."""
+        `known` are results that cannot differ on this host, and are not asked again; `whole`: ask every stage."""
         answered = {result.case for result in known}
-        results = [*known, *(answer_case(host, case) for case in self.cases if case.id not in answered)]
-        found = first_moved(results, self.manifest, debug_outputs=False)
-        if whole or found is None or ORDER[stage_of(found.stage).name] > ORDER["corners"]:
-            results += check_corners(host, self.places, self.expected, BATCH)
-            results += check_invariance(host, self.manifest, BATCH)
+        results = [*known]
+        for stage in ORDER:
+            mine = [case for case in self.cases if stage_of(case.stage).name == stage and case.id not in answered]
+            results += [answer_case(host, case) for case in mine]
+            if stage == "corners":
+                results += check_corners(host, self.places, self.expected, BATCH)
+            elif stage == "invariance":
+                results += check_invariance(host, self.manifest, BATCH)
+            if not whole and first_moved(results, self.manifest, debug_outputs=False) is not None:
+                break
         return Report(tuple(results))

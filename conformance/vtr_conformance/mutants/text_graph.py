@@ -79,7 +79,7 @@ def _pool(place: Callable[[Tensor, int], Tensor]) -> Callable[[RetrievalModel], 
 
     def change(model: RetrievalModel) -> None:
         end = model.text.backbone.end_id
-        model.text.backbone.end_positions = lambda ids: place(ids, end)  # type: ignore[method-assign]
+        model.text.backbone.end_positions = lambda input_ids: place(input_ids, end)  # type: ignore[method-assign]
 
     return change
 
@@ -103,7 +103,7 @@ def _no_ids_above_the_end(config: ModelConfig) -> str:
 def _words_with_their_ends(model: RetrievalModel) -> None:
     """The start token is taken for a word."""
     right = model.text.backbone.word_mask
-    model.text.backbone.word_mask = lambda ids: right(ids) | (torch.arange(ids.shape[1]) == 0)  # type: ignore[method-assign]
+    model.text.backbone.word_mask = lambda input_ids: right(input_ids) | (torch.arange(input_ids.shape[1]) == 0)  # type: ignore[method-assign]
 
 
 def _text(
@@ -127,7 +127,9 @@ TEXT_GRAPH = (
     _text("causal-mask-lost", "a token sees what stands behind it", _lose_causal_mask),
     _text("text-gelu-swapped", "GELU where QuickGELU was trained, or the reverse", _other_gelu),
     _text("text-gelu-rounded", "QuickGELU with 1.7 for 1.702, or GELU by tanh", _approximate_gelu),
-    _text("text-scale-twice", "the scores of attention are scaled twice", lambda model: scale_twice(model.text.backbone)),
+    _text(
+        "text-scale-twice", "the scores of attention are scaled twice", lambda model: scale_twice(model.text.backbone)
+    ),
     _text(
         "weight-transposed",
         "one square weight is transposed",

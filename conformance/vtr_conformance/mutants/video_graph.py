@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from vtr_export.graph.prune import PixelVision
 from vtr_export.model import RetrievalModel
-from vtr_export.model.attention import QuickGELU
+from vtr_export.model.attention import QuickGELU, keep
 from vtr_export.model.clip4clip import FrameTransformer
 from vtr_export.model.config import ModelConfig
 from vtr_export.model.mstdt import DifferenceTransformer
 
 from .mutant import ExportMutant, Patch, Reason, always
-from .text_graph import blocks_of, scale_twice, set_gelu
+from .text_graph import scale_twice, set_gelu
 
 # Less than an embedding may differ from PyTorch's, more than it may differ from itself.
 SLIGHT = 6e-6
@@ -126,7 +126,7 @@ def _reverse_frame_positions(model: RetrievalModel) -> None:
 def _lose_residual(model: RetrievalModel) -> None:
     head = _frame_transformer(model)
     right = head.mix
-    head.mix = lambda features, mask: right(features, mask) - features * mask.unsqueeze(2)  # type: ignore[method-assign]
+    head.mix = lambda features, frame_mask: right(features, frame_mask) - keep(features, frame_mask)  # type: ignore[method-assign]
 
 
 def _head_with(**settings: Any) -> Callable[[RetrievalModel], None]:
@@ -224,5 +224,7 @@ VIDEO_GRAPH = (
     _mstdt("subsets-overlap", "subsets slide by one frame", _head_with(stride=1), _already_overlapping),
     _mstdt("one-scale-only", "the first scale stands for all", _use_one_scale, _one_scale),
     _mstdt("temporal-alpha-swapped", "short and long term change weights", _swap_alpha, _alpha_is_half),
-    _video("slot-matters", f"rows behind the first are {SLIGHT:g} off", _depend_on_slot, "invariance", _behind_the_video),
+    _video(
+        "slot-matters", f"rows behind the first are {SLIGHT:g} off", _depend_on_slot, "invariance", _behind_the_video
+    ),
 )

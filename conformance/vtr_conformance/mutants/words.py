@@ -30,7 +30,7 @@ def _without(*steps: str) -> Any:
 
 
 def _no_cleaning() -> Any:
-    return {mode: ("strip", "collapse_white_space", "lower_case") for mode in CLEANING_STEPS}
+    return dict.fromkeys(CLEANING_STEPS, ("strip", "collapse_white_space", "lower_case"))
 
 
 def _encoded(change: Callable[[Tokenizer, Ids], Ids]) -> tuple[Patch, ...]:
@@ -81,7 +81,9 @@ WORDS = (
         "Unicode is not normalised to NFC",
         Patch("vtr_runtime.text._FIXERS", tuple(fix for fix in _FIXERS if fix is not _normalize_nfc)),
     ),
-    _ids("unescaped-once", "HTML entities are unescaped once instead of twice", _cleaning(_without("unescape_entities"))),
+    _ids(
+        "unescaped-once", "HTML entities are unescaped once instead of twice", _cleaning(_without("unescape_entities"))
+    ),
     _ids("not-lower-cased", "captions keep their capitals", _cleaning(_without("lower_case"))),
     _ids("end-cut-off", "truncation loses the end token", Patch(ENCODE, _encode_without_end)),
     _ids("padded-with-end", "the rest of a row is filled with the end token", *_encoded(_padded_with_end)),
