@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vtr_runtime.bundle import MANIFEST
@@ -22,23 +21,7 @@ from vtr_runtime.targets import GraphPlan
 from vtr_runtime.text import CLEANING_STEPS
 
 from .model.config import AlignmentConfig, ModelConfig, RerankConfig
-
-LIBRARIES = (
-    "vtr-export",
-    "vtr-runtime",
-    "torch",
-    "onnx",
-    "onnxscript",
-    "open_clip_torch",
-    "tokenizers",
-    "ftfy",
-    "av",
-    "pillow",
-)
-
-
-def library_versions() -> dict[str, str]:
-    return {name: version(name) for name in LIBRARIES}
+from .provenance import library_versions
 
 
 def sampler_spec(alignment: AlignmentConfig) -> SamplerSpec:
@@ -122,9 +105,25 @@ def write_manifest(
         exporter=settings,
         files={name: _entry(folder / name) for name in sorted(core_files)},
     )
+    _save(manifest, folder)
+    return manifest
+
+
+def update_manifest(folder: Path, manifest: Manifest, changed: Collection[str], **entries: object) -> Manifest:
+    """Write manifest.json of a bundle whose core files `changed` are others now, or gone, or new; the rest keep their
+    hashes. `entries` are further ones of the manifest that change with them."""
+    files = {name: entry for name, entry in manifest.files.items() if name not in changed}
+    files |= {name: _entry(folder / name) for name in changed if (folder / name).is_file()}
+    updated = manifest.model_copy(update={**entries, "files": dict(sorted(files.items()))})
+    variant = variant_of(updated.space, precision=updated.precision, opset=updated.opset)
+    updated = updated.model_copy(update={"variant": variant})
+    _save(updated, folder)
+    return updated
+
+
+def _save(manifest: Manifest, folder: Path) -> None:
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    return manifest
 
 
 def _precision_words(manifest: Manifest) -> str:

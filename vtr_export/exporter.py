@@ -16,7 +16,7 @@ from vtr_runtime.publish import staged_folder
 from vtr_runtime.targets import TARGETS
 from vtr_runtime.text import Tokenizer
 
-from .bundle_writer import left_out, library_versions, write_manifest, write_readme
+from .bundle_writer import left_out, write_manifest, write_readme
 from .engines import MadeEngine, make_engine
 from .gates import GateResult, run_gates
 from .golden import write_golden
@@ -52,7 +52,7 @@ class ExportResult:
 
 
 @dataclass
-class _Steps:
+class Steps:
     """Says each step when it begins, and what came of it when it ends."""
 
     total: int
@@ -84,7 +84,7 @@ def export(plan: ExportPlan, *, say: Say = lambda _: None) -> ExportResult:
     engines = [name for name in plan.targets if TARGETS[name].engine or name == "triton"]
     parts = GraphParts(plan.debug_outputs, plan.rerank, plan.split_video)
     extra = int(plan.search_islands) + int(plan.graphs.graph_precision == "int8")
-    steps = _Steps(5 + len(graph_names(parts)) + extra + len(engines), say)
+    steps = Steps(5 + len(graph_names(parts)) + extra + len(engines), say)
     with TemporaryDirectory() as scratch:
         with steps.step("load the model"):
             path, checkpoint = _load(plan, Path(scratch), say)
@@ -92,7 +92,7 @@ def export(plan: ExportPlan, *, say: Say = lambda _: None) -> ExportResult:
         for line in left_out(checkpoint.config, rerank=plan.rerank):
             say(line)
         with staged_folder(plan.output, overwrite=plan.overwrite) as folder:
-            manifest, graphs = _write_core(folder, plan, parts, checkpoint, steps)
+            manifest, graphs = write_core(folder, plan, parts, checkpoint, steps)
             made = []
             for name in engines:
                 with steps.step(f"{TARGETS[name].title}: build {manifest.precision}"):
@@ -111,8 +111,8 @@ def export(plan: ExportPlan, *, say: Say = lambda _: None) -> ExportResult:
     return ExportResult(plan.output, manifest, tuple(graphs), tuple(made), gates, time.monotonic() - start)
 
 
-def _write_core(
-    folder: Path, plan: ExportPlan, parts: GraphParts, checkpoint: Checkpoint, steps: _Steps
+def write_core(
+    folder: Path, plan: ExportPlan, parts: GraphParts, checkpoint: Checkpoint, steps: Steps
 ) -> tuple[Manifest, list[BuiltGraph]]:
     """Everything that the manifest hashes, and the manifest."""
     model, config = checkpoint.model.eval(), checkpoint.config
@@ -121,8 +121,9 @@ def _write_core(
     tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.text)
     graphs, islands = _write_graphs(folder, plan, parts, checkpoint, tokenizer, steps)
     with steps.step("golden vectors"):
-        made_by = {**library_versions(), "weights_sha256": checkpoint.weights_sha256}
-        golden = write_golden(model, tokenizer, folder / "golden", made_by=made_by, rerank=parts.rerank)
+        golden = write_golden(
+            model, tokenizer, folder / "golden", weights_sha256=checkpoint.weights_sha256, rerank=parts.rerank
+        )
     manifest = write_manifest(
         folder,
         config=config,
@@ -141,7 +142,7 @@ def _write_core(
 
 
 def _write_graphs(
-    folder: Path, plan: ExportPlan, parts: GraphParts, checkpoint: Checkpoint, tokenizer: Tokenizer, steps: _Steps
+    folder: Path, plan: ExportPlan, parts: GraphParts, checkpoint: Checkpoint, tokenizer: Tokenizer, steps: Steps
 ) -> tuple[list[BuiltGraph], Islands | None]:
     """Trace every graph in fp32 and hold it to PyTorch, then write all of them in the bundle's precision."""
     wanted = plan.graphs
@@ -168,7 +169,7 @@ def _write_graphs(
     return graphs, islands
 
 
-def _calibration_feeds(plan: ExportPlan, checkpoint: Checkpoint, tokenizer: Tokenizer, steps: _Steps) -> Feeds:
+def _calibration_feeds(plan: ExportPlan, checkpoint: Checkpoint, tokenizer: Tokenizer, steps: Steps) -> Feeds:
     if not (plan.search_islands or plan.graphs.graph_precision == "int8"):
         return {}
     found = read_calibration(plan.calibration, checkpoint.config.frames, tokenizer)
@@ -177,7 +178,7 @@ def _calibration_feeds(plan: ExportPlan, checkpoint: Checkpoint, tokenizer: Toke
     return {"video": found.video, "text": found.text, "frames": frames}
 
 
-def _islands(plan: ExportPlan, raw: Path, feeds: Feeds, steps: _Steps) -> Islands | None:
+def _islands(plan: ExportPlan, raw: Path, feeds: Feeds, steps: Steps) -> Islands | None:
     """The modules kept in fp32 by a graph of fp16 or bf16; a list that was given or found lies in the reports."""
     precision = plan.graphs.graph_precision
     if precision not in ("fp16", "bf16"):

@@ -70,7 +70,7 @@ class BuiltGraph:
 
 
 @dataclass(frozen=True)
-class _Source:
+class GraphSource:
     """How to trace a graph into a file, and the trained module that it must equal."""
 
     name: str
@@ -92,7 +92,7 @@ def trace_fp32(
 ) -> Iterator[tuple[TracedGraph, BuiltGraph]]:
     """Trace every graph into `folder`, one after the other; each agrees with PyTorch and holds its operators in one
     piece, or GateError."""
-    for source in _sources(model, parts, opset):
+    for source in graph_sources(model, parts, opset):
         traced = source.trace(folder / f"{source.name}.onnx")
         spec = describe_graph(traced)
         difference = compare_graph(traced, source.trained, model.config.text)
@@ -185,7 +185,8 @@ def collect(built: Sequence[BuiltGraph]) -> Graphs:
     return Graphs(**{graph.name: graph.spec for graph in built})
 
 
-def _sources(model: RetrievalModel, parts: GraphParts, opset: int) -> Iterator[_Source]:
+def graph_sources(model: RetrievalModel, parts: GraphParts, opset: int) -> Iterator[GraphSource]:
+    """Every graph of a bundle with `parts`, none traced yet: each takes the weights of `model` as they are now."""
     config = model.config
     words = parts.rerank and config.rerank.over_words
     video = prune_video_tower(fold_video_tower(model.video))
@@ -193,22 +194,22 @@ def _sources(model: RetrievalModel, parts: GraphParts, opset: int) -> Iterator[_
     debug, reranker = parts.debug_outputs, model.rerank if parts.rerank else None
     frames = reranker is not None
 
-    yield _Source(
+    yield GraphSource(
         "video",
         lambda path: trace_video(video, config, path, opset=opset, debug_outputs=debug, frame_embeddings=frames),
         model.video,
     )
-    yield _Source(
+    yield GraphSource(
         "text", lambda path: trace_text(text, config, path, opset=opset, debug_outputs=debug, words=words), model.text
     )
     if reranker is not None:
         trained = RerankGraph(reranker, config.rerank)
-        yield _Source("rerank", lambda path: trace_rerank(reranker, config, path, opset=opset), trained)
+        yield GraphSource("rerank", lambda path: trace_rerank(reranker, config, path, opset=opset), trained)
     if parts.split_video:
-        yield _Source(
+        yield GraphSource(
             "frames", lambda path: trace_frame_encoder(video, config, path, opset=opset), FrameGraph(model.video)
         )
-        yield _Source(
+        yield GraphSource(
             "temporal",
             lambda path: trace_temporal_head(video, config, path, opset=opset, frame_embeddings=frames),
             TemporalGraph(model.video, ()),

@@ -1,4 +1,4 @@
-"""`vtr-conformance`: run."""
+"""`vtr-conformance`: run, golden, mutants."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import click
 
 from vtr_runtime.console import Cli, echo_json, json_option, note
 from vtr_runtime.errors import UsageError
-
-from .stages import EXAMPLES
+from vtr_runtime.stages import EXAMPLES
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,6 +102,41 @@ def run(
         print_report(found, f"conformance of {bundle}")
         click.echo(found.verdict)
     return 0 if found.passed else 3
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--ckpt", required=True, type=click.Path(path_type=Path), help="Checkpoint that BUNDLE was exported from."
+)
+@click.option("--write", is_flag=True, help="Publish a bundle that has the new golden vectors, as -o.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle folder to write, with --write.")
+@json_option
+def golden(bundle: Path, ckpt: Path, write: bool, output: Path | None, as_json: bool) -> int:
+    """Make the golden vectors of BUNDLE anew from its checkpoint and show what differs from those in it.
+
+    Ends with 3 where a case is new, gone, or moved beyond its limit; with --write the difference is wanted, and BUNDLE
+    itself stays as it is."""
+    if write != (output is not None):
+        raise UsageError("--write and -o NEW go together: golden vectors are written into a new bundle, never in place")
+    from .golden_command import compare_with_new
+
+    return compare_with_new(bundle, ckpt, output, as_json=as_json)
+
+
+@main.command()
+@click.option("--ckpt", required=True, type=click.Path(path_type=Path), help="Checkpoint whose exports are mutated.")
+@click.option("--only", "names", multiple=True, metavar="NAME", help="This mutant alone; repeatable.")
+@click.option("--report", type=click.Path(path_type=Path), help="Folder for mutants.jsonl.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="File for the table as a page.")
+@json_option
+def mutants(ckpt: Path, names: tuple[str, ...], report: Path | None, markdown: Path | None, as_json: bool) -> int:
+    """Check the suite itself: deliberately wrong exports and hosts, each of which it must catch, and at its stage.
+
+    Ends with 3 where one is not caught or blamed on another stage."""
+    from .mutants.command import check_mutants
+
+    return check_mutants(ckpt, names, report=report, markdown=markdown, as_json=as_json)
 
 
 def _sizes(batch: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .stages import Comparator
+from vtr_runtime.stages import Comparator
 
 Array = NDArray[Any]
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from vtr_runtime.errors import VtrError
 from vtr_runtime.manifest import FrameSpec, Manifest, TextSpec
+from vtr_runtime.stages import FINITE, UNIT_LENGTH
 
 from .hosts.base import Arrays, Host
 from .judge import judge, not_run, raised
 from .results import Result
 from .rows import run_rows
-from .stages import FINITE, UNIT_LENGTH
 
 # min, opt and max of a batch.
 BATCHES = (1, 3, 8)

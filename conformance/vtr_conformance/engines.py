@@ -17,11 +17,11 @@ from vtr_runtime.engines.tensorrt_build import BuildOptions, capabilities_of, ch
 from vtr_runtime.engines.tensorrt_library import TensorRT, TensorRTTarget, load_tensorrt, make_logger
 from vtr_runtime.errors import BackendError, UnavailableError
 from vtr_runtime.precision import precision_of_graph
+from vtr_runtime.stages import BY_NAME
 
 from .hosts import Host
 from .judge import not_run, raised
 from .results import Result
-from .stages import BY_NAME
 
 STAGE = "engine"
 TARGETS = ("trt", "trt-rtx")

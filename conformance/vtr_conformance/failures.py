@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from vtr_runtime.errors import GateError
+from vtr_runtime.stages import stage_of
 
 from .results import Result
-from .stages import stage_of
 
 
 class StageFailure(GateError):  # noqa: N818

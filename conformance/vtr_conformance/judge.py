@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from vtr_runtime.stages import Gate, stage_of
+
 from .comparators import compare
 from .hosts.base import Arrays, Host
 from .places import Labels, describe
 from .results import Result
-from .stages import Gate, stage_of
 
 
 def judge(

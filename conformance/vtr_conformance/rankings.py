@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtr_runtime.metrics import Figures, Ranks, direction, ranks
+from vtr_runtime.stages import RANKING_TIE
 
 from .comparators import swaps_of_order
 from .hosts.base import scores
 from .kendall import kendall_tau_b
 from .results import Direction, WorstQuery
-from .stages import RANKING_TIE
 
 # Scores of a block: 16 MB in float64, of which some ten are held at a time.
 BLOCK_SCORES = 2**21

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vtr_runtime.manifest import Precision
-
-from .stages import NO_PROOF, STAGES, stage_of
+from vtr_runtime.stages import NO_PROOF, STAGES, stage_of
 
 SCHEMA = 1
 # The host that is the model itself: what it passes says nothing about an export.

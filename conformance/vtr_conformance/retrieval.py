@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from vtr_runtime.bundle import Bundle
 from vtr_runtime.errors import BackendError, VtrError
 from vtr_runtime.manifest import Precision
+from vtr_runtime.stages import RANKING_TIE, Gate, stage_of
 
 from .hosts.base import Host
 from .judge import judge, not_run, raised
 from .rankings import Compared, Side, compare_sides, summarise
 from .results import Direction, Result, Retrieval
 from .split import Embedded, EmbeddedSplit, SplitClips, embed_split
-from .stages import RANKING_TIE, Gate, stage_of
 
 # A ranking says something about an export only where the model itself retrieves.
 MEANINGFUL_TIMES_CHANCE = 5

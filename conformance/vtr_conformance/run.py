@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vtr_runtime.bundle import Bundle, open_bundle
 from vtr_runtime.errors import UsageError, VtrError
+from vtr_runtime.stages import EXAMPLES
 
-from .cases import Case, golden_stages, read_cases
+from .cases import ANEW, Case, absent_stages, read_cases
 from .corners import BATCHES, check_corners, corners, expect
 from .engines import check_engines
 from .hosts import Host, ProcessOptions, default_backends, open_command, open_host
@@ -19,7 +20,6 @@ from .properties import check_properties
 from .results import HostEntry, Report, Result, Retrieval
 from .retrieval import compare_rankings
 from .split import NONE, SplitClips, generated_split, read_split
-from .stages import EXAMPLES, stage_of
 
 if TYPE_CHECKING:
     from .hosts.torch import TorchHost
@@ -84,9 +84,8 @@ def _check(
     """Golden cases, corners and properties."""
     manifest = bundle.manifest
     results = [answer_case(host, case) for host in hosts for case in cases]
-    absent = set(golden_stages(manifest)) - {stage_of(case.stage).name for case in cases}
-    why = "the golden vectors have no case of it: export the bundle anew"
-    results += [not_run(host, stage, "none", why) for host in hosts for stage in sorted(absent)]
+    older = f"the bundle's golden vectors are older than this stage; {ANEW.format(bundle.folder)}"
+    results += [not_run(host, stage, "golden", older) for stage in absent_stages(cases, manifest) for host in hosts]
     if reference is not None:
         # Training reads frames and words through the runtime: before the model PyTorch has nothing of its own.
         inside = [case for case in cases if case.arrays is not None]

@@ -1,8 +1,9 @@
 """What the writer and the readers of golden vectors share.
 
 `golden/golden.json`: {schema, made_by, tensors: [file], labels, cases: [{id, stage, inputs: {media | texts | tensors},
-expected}]}, where `expected` and `inputs.tensors` map names to keys of the safetensors files beside it, and `labels`
-(optional) say what the rows of an axis are called: {caption: [...], clip: [...], candidate: [...]}."""
+expected, comparator, tolerance}]}, where `expected` and `inputs.tensors` map names to keys of the safetensors files
+beside it, `comparator` and `tolerance` have an entry for each precision, and `labels` (optional) say what the rows of
+an axis are called: {caption: [...], clip: [...], candidate: [...]}. docs/golden-vectors.md tells the rest."""
 
 from __future__ import annotations
 

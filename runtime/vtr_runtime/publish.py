@@ -47,7 +47,7 @@ def staged_file(path: Path) -> Iterator[Path]:
             yield staged
             with staged.open("rb") as written:
                 os.fsync(written.fileno())
-            staged.chmod(0o666 & ~_umask())
+            staged.chmod(0o666 & ~umask())
             staged.replace(path)
         finally:
             staged.unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def staged_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         staged = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:
             yield staged
-            staged.chmod(0o777 & ~_umask())
+            staged.chmod(0o777 & ~umask())
             _take_place(staged, path)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -83,7 +83,8 @@ def _take_place(staged: Path, path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The bits that a new file goes without, as the user set them."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -15,6 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from .publish import umask
+
 _NAMES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "U8": np.uint8}
 
 
@@ -22,6 +24,7 @@ def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: dict
     """Write a safetensors file. OSError where the disk refuses: safetensors only puts the number into its text."""
     try:
         save_file(dict(tensors), path, metadata)
+        path.chmod(0o666 & ~umask())  # safetensors leaves it to its owner alone
     except SafetensorError as error:
         if number := re.search(r"os error (\d+)", str(error)):
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error

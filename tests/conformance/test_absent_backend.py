@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from vtr_conformance.cli import main
 from vtr_conformance.run import run
-from vtr_conformance.stages import BEFORE_THE_GRAPHS, NO_PROOF
 from vtr_runtime.engines.device import read_device
+from vtr_runtime.stages import BEFORE_THE_GRAPHS, NO_PROOF
 
 pytestmark = pytest.mark.skipif(read_device() is not None, reason="this machine has a GPU")
 

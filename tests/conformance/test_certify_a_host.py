@@ -13,7 +13,7 @@ import pytest
 
 from vtr_conformance.hosts.protocol import PROTOCOL
 from vtr_conformance.run import run
-from vtr_conformance.stages import BEFORE_THE_GRAPHS, stage_of
+from vtr_runtime.stages import BEFORE_THE_GRAPHS, stage_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "certify-a-host.md").read_text()

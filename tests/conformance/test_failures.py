@@ -9,7 +9,7 @@ from vtr_conformance.comparators import Comparison
 from vtr_conformance.failures import BY_STAGE, failure_of
 from vtr_conformance.places import describe
 from vtr_conformance.results import Report, Result
-from vtr_conformance.stages import BY_NAME, STAGES
+from vtr_runtime.stages import BY_NAME, STAGES
 
 
 def failed(stage: str, **more: object) -> Result:

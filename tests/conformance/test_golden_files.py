@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from vtr_conformance.cases import golden_stages, read_cases
 from vtr_conformance.cli import main
 from vtr_conformance.run import run
-from vtr_conformance.stages import STAGES
 from vtr_runtime.bundle import open_bundle
 from vtr_runtime.errors import BundleError
 from vtr_runtime.manifest import FileEntry, file_sha256
+from vtr_runtime.stages import STAGES
 
 GOLDEN = "golden/golden.json"
 

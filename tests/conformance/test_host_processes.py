@@ -23,9 +23,9 @@ from vtr_conformance.hosts import process as process_module
 from vtr_conformance.hosts.child import LOG_BYTES
 from vtr_conformance.hosts.errors import HostCrashed, HostError, HostProtocolError, HostTimeout
 from vtr_conformance.run import answer_case, run
-from vtr_conformance.stages import BEFORE_THE_GRAPHS
 from vtr_runtime.bundle import Bundle, open_bundle
 from vtr_runtime.errors import UsageError
+from vtr_runtime.stages import BEFORE_THE_GRAPHS
 
 HERE = Path(__file__).parent
 IDS = Case("ids/texts", "ids", {"ids": np.zeros((2, 77), np.int32)}, texts=("a dog", "a cat"))

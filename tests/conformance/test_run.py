@@ -16,10 +16,10 @@ from vtr_conformance.hosts import RuntimeHost
 from vtr_conformance.hosts.base import Arrays
 from vtr_conformance.results import Report, Result
 from vtr_conformance.run import answer_case, run
-from vtr_conformance.stages import STAGES, stage_of
 from vtr_runtime.errors import CheckpointError, MediaError, UsageError
 from vtr_runtime.manifest import Precision
 from vtr_runtime.model import Model
+from vtr_runtime.stages import STAGES, stage_of
 
 
 def test_a_sound_bundle_meets_every_gate_in_every_stage(small_bundle: Path, small_checkpoint: Path) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vtr_conformance.comparators import compare
-from vtr_conformance.stages import STAGES, stage_of
 from vtr_runtime.manifest import PRECISIONS, Precision
+from vtr_runtime.stages import STAGES, stage_of
 
 UNIT_STAGES = ("aligned", "frame_embeddings", "video_embedding", "corners")
 

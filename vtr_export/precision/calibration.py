@@ -62,10 +62,9 @@ def _from_data(data: str | Path, frames: FrameSpec) -> tuple[list[Frames], list[
 
 
 def _golden(frames: FrameSpec) -> tuple[list[Frames], list[str]]:
-    from ..golden import MEDIA, TEXTS
+    from ..golden import TEXTS, golden_clips
 
-    clips = [path for path in sorted(MEDIA.iterdir()) if path.suffix not in (".md", ".py")]
-    read = [part for clip in clips for part in _parts(clip, frames)]
+    read = [part for clip in golden_clips() for part in _parts(clip, frames)]
     words = [text for text in TEXTS if text.strip()]
     return read, [*words, *(f"a video of {text}" for text in words)]
 

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 from vtr_runtime.backends.shapes import concrete
 from vtr_runtime.bundle import Bundle
+from vtr_runtime.stages import BEFORE_THE_GRAPHS, stage_of
 
 from ..cases import Case
-from ..stages import BEFORE_THE_GRAPHS, stage_of
 from .base import Arrays, Host
 from .child import Child
 from .errors import HostError, HostProtocolError

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtr_export.model.checkpoint import load_checkpoint
+from vtr_export.model.checkpoint import Checkpoint, load_checkpoint
 from vtr_export.model.dits import without_evaluation_noise
 from vtr_runtime.bundle import Bundle
 from vtr_runtime.errors import CheckpointError
@@ -20,6 +20,17 @@ from vtr_runtime.errors import CheckpointError
 from ..cases import Case
 from ..results import REFERENCE
 from .base import Arrays, Host
+
+
+def load_own_checkpoint(checkpoint: Path, bundle: Bundle) -> Checkpoint:
+    """The checkpoint that a bundle was exported from, without noise as in the graphs. CheckpointError for another."""
+    loaded = load_checkpoint(checkpoint)
+    if loaded.weights_sha256 != bundle.manifest.weights_sha256:
+        raise CheckpointError(
+            f"{checkpoint} is not the checkpoint that {bundle.folder} was exported from; give that one"
+        )
+    without_evaluation_noise(loaded.model.eval())
+    return loaded
 
 
 class TorchHost(Host):
@@ -32,14 +43,8 @@ class TorchHost(Host):
     dtype = torch.float32
 
     def __init__(self, checkpoint: Path, bundle: Bundle) -> None:
-        loaded = load_checkpoint(checkpoint)
-        if loaded.weights_sha256 != bundle.manifest.weights_sha256:
-            raise CheckpointError(
-                f"{checkpoint} is not the checkpoint that {bundle.folder} was exported from; give that one"
-            )
         self._with_words = any(t.name == "word_embeddings" for t in bundle.manifest.graphs.text.outputs)
-        self.model = loaded.model.eval()
-        without_evaluation_noise(self.model)
+        self.model = load_own_checkpoint(checkpoint, bundle).model
 
     def in_float64(self) -> TorchHost:
         """The same weights in float64, for the reference's own rounding: held to the limits of fp32.

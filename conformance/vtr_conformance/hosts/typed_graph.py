@@ -13,9 +13,9 @@ from vtr_runtime.backends.base import NO_SECOND_STAGE
 from vtr_runtime.bundle import Bundle
 from vtr_runtime.errors import UsageError
 from vtr_runtime.model import Model
+from vtr_runtime.stages import BEFORE_THE_GRAPHS
 
 from ..cases import Case
-from ..stages import BEFORE_THE_GRAPHS
 from .base import Arrays
 from .runtime import RuntimeHost
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from vtr_runtime.manifest import Manifest
+from vtr_runtime.stages import EXAMPLES, VIDEO_SHARE
 
 from ..hosts.base import Host
 from ..judge import not_run
 from ..results import Result
-from ..stages import EXAMPLES, VIDEO_SHARE
 from .rerank import rerank_properties
 from .search import STAGE, Property, search
 from .text import text_properties

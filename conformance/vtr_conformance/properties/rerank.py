@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vtr_runtime.manifest import Manifest
+from vtr_runtime.stages import FINITE
 
 from ..corners import CANDIDATES, draw_query
 from ..hosts.base import Arrays, Host
 from ..rows import run_rows
-from ..stages import FINITE
 from .rows import Graph, batch_property, twice_property, twins_property
 from .search import Pair, Property
 

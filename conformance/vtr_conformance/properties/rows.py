@@ -10,9 +10,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from vtr_runtime.stages import SAME_BITS, UNIT_LENGTH
+
 from ..hosts.base import Arrays, Host
 from ..rows import run_rows
-from ..stages import SAME_BITS, UNIT_LENGTH
 from .search import Pair, Property
 
 Row = TypeVar("Row", bound=Hashable)

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 from vtr_runtime.errors import VtrError
+from vtr_runtime.stages import Gate
 
 from ..hosts.base import Arrays, Host
 from ..judge import judge, raised
 from ..results import Result
-from ..stages import Gate
 
 STAGE = "invariance"
 # A property may take this long on one host; the examples that are left are not tried then. Shrinking counts.

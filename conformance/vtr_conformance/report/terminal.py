@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vtr_runtime.console import table
+from vtr_runtime.stages import STAGES, stage_of
 
 from ..failures import sentence
 from ..results import Report, Result
-from ..stages import STAGES, stage_of
 from .retrieval import left_out_lines, print_retrieval
 
 

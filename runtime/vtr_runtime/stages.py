@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from vtr_runtime.precision import COSINE_LOSS, PRECISIONS, Precision
+from .precision import COSINE_LOSS, PRECISIONS, Precision
 
 Comparator = Literal["exact", "max_abs", "relative", "chord", "scale", "cosine", "finite", "ranking", "loss"]
 
