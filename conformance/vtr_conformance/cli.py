@@ -29,7 +29,9 @@ def main() -> None:
 @click.option("--batch", default="1:3:8", show_default=True, help="MIN:OPT:MAX of the profile whose corners are run.")
 @click.option("--data", help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt.")
 @click.option("--split", default="test", show_default=True, help="Split of --data.")
-@click.option("--report", type=click.Path(path_type=Path), help="Folder for conformance.jsonl.")
+@click.option("--report", type=click.Path(path_type=Path), help="Folder for conformance.jsonl, junit.xml, report.html.")
+@click.option("--modules/--no-modules", default=True, help="In the report: errors by PyTorch module. [default: yes]")
+@click.option("--speed/--no-speed", default=True, help="In the report: speed beside quality. [default: yes]")
 @json_option
 def run(
     bundle: Path,
@@ -39,17 +41,24 @@ def run(
     data: str | None,
     split: str,
     report: Path | None,
+    modules: bool,
+    speed: bool,
     as_json: bool,
 ) -> int:
     """Check BUNDLE against its golden vectors, and against PyTorch where the checkpoint is given.
 
     Ends with 3 when a gate is not met."""
+    from .details.about import command_line
+    from .details.records import Wanted
     from .report import print_report, write_report
     from .run import run as run_cases
 
-    found = run_cases(bundle, checkpoint=ckpt, backends=backends, data=data, split=split, batches=_sizes(batch))
+    wanted = None if report is None else Wanted(modules, speed, command_line(click.get_current_context()))
+    found = run_cases(
+        bundle, checkpoint=ckpt, backends=backends, data=data, split=split, batches=_sizes(batch), wanted=wanted
+    )
     if report is not None:
-        note(f"report: {write_report(found, report)}")
+        note(f"report: {', '.join(map(str, write_report(found, report)))}")
     if as_json:
         echo_json(found.as_json())
     else:

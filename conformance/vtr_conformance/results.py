@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vtr_runtime.manifest import Precision
 
+from .details.records import Details
 from .stages import BEFORE_THE_GRAPHS, STAGES, stage_of
 
 SCHEMA = 1
@@ -59,11 +61,12 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Report:
-    """`precision` is the bundle's."""
+    """`precision` is the bundle's; `details` are what is shown and not judged, where they were asked for."""
 
     results: tuple[Result, ...]
     retrieval: tuple[Retrieval, ...] = ()
     precision: Precision = "fp32"
+    details: Details | None = None
 
     @property
     def failed(self) -> list[Result]:
@@ -103,6 +106,7 @@ class Report:
             "unproved": self.unproved,
             "results": [strict(asdict(result)) for result in self.results],
             "retrieval": [asdict(entry) for entry in self.retrieval],
+            **({} if self.details is None else {"details": strict(asdict(self.details))}),
         }
 
 
@@ -111,5 +115,13 @@ def _proves(result: Result) -> bool:
 
 
 def strict(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: it becomes the word."""
-    return {key: str(value) if value in (float("inf"), float("-inf")) else value for key, value in row.items()}
+    """JSON has no infinity: it becomes the word, also further inside."""
+    return {key: _strict(value) for key, value in row.items()}
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return strict(value)
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,6 +11,7 @@ from vtr_runtime.errors import UsageError, VtrError
 
 from .cases import Case, read_cases
 from .corners import BATCHES, check_corners, corners, expect
+from .details.records import Wanted
 from .hosts import Host, default_backends, open_host
 from .invariance import check_invariance
 from .judge import judge, not_run, raised
@@ -29,9 +30,11 @@ def run(
     data: str | None = None,
     split: str = "test",
     batches: Sequence[int] = BATCHES,
+    wanted: Wanted | None = None,
 ) -> Report:
     """Golden cases, corners and invariance on every backend (default: `hosts.default_backends`); with a checkpoint,
-    PyTorch too; with data, the ranking of a whole split. `batches` are the profile's.
+    PyTorch too; with data, the ranking of a whole split. `batches` are the profile's, `wanted`
+    what to measure for a report beside the gates.
 
     Raises UsageError when `data` comes without a checkpoint: the reference ranking is PyTorch's."""
     if data is not None and checkpoint is None:
@@ -61,7 +64,12 @@ def run(
     elif manifest.precision == "int8":
         why = "int8 is judged by the R@1 that it loses: add --data and --ckpt"
         results += [not_run(host, "retrieval", "no data", why) for host in hosts]
-    return Report(tuple(results), tuple(summaries), manifest.precision)
+    details = None
+    if wanted is not None:
+        from .details.collect import collect
+
+        details = collect(opened, hosts, reference, cases, wanted, largest)
+    return Report(tuple(results), tuple(summaries), manifest.precision, details)
 
 
 def answer_case(host: Host, case: Case) -> Result:
