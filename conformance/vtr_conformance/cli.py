@@ -47,18 +47,24 @@ def run(
 ) -> int:
     """Check BUNDLE against its golden vectors, and against PyTorch where the checkpoint is given.
 
-    Ends with 3 when a gate is not met."""
+    Ends with 3 when a gate is not met. With --report BUNDLE/reports the verdict in the bundle's README is renewed."""
     from .details.about import command_line
     from .details.records import Wanted
     from .report import print_report, write_report
+    from .report.readme import check_writable, is_own_folder, renew_readme
     from .run import run as run_cases
 
+    own = report is not None and is_own_folder(bundle, report)
+    if own:
+        check_writable(bundle)
     wanted = None if report is None else Wanted(modules, speed, command_line(click.get_current_context()))
     found = run_cases(
         bundle, checkpoint=ckpt, backends=backends, data=data, split=split, batches=_sizes(batch), wanted=wanted
     )
     if report is not None:
         note(f"report: {', '.join(map(str, write_report(found, report)))}")
+    if own:
+        note(renew_readme(found, bundle))
     if as_json:
         echo_json(found.as_json())
     else:

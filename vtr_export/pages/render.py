@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Table:
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""  # what to look for
-    folded: bool = False  # long: shown on a click
-
-
-@dataclass(frozen=True)
-class Picture:
-    uri: str
-    alt: str
-    note: str
 
 
 def render(template: Path, **values: Any) -> bytes:

@@ -12,7 +12,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from vtr_export.pages import render as pages
-from vtr_export.pages.render import Picture, Table
+from vtr_export.pages.parts import Picture, Table
 from vtr_runtime.console import printable
 from vtr_runtime.publish import staged_file
 

@@ -140,7 +140,8 @@ def _mark(view: Axes, x: float, y: float, summary: StageSummary, colour: str) ->
 
 def _name_groups(view: Axes, modules: Sequence[str]) -> None:
     """Names of transformer blocks and stages, each where it begins."""
-    places, labels = [], []
+    places: list[int] = []
+    labels: list[str] = []
     for place, module in enumerate(modules):
         label = _group(module)
         if not labels or labels[-1] != label:

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vtr_export.pages.figures import svg_uri
-from vtr_export.pages.render import Picture, Table
+from vtr_export.pages.parts import Picture, Table
 from vtr_runtime.console import printable
 from vtr_runtime.machine import machine_lines
 
 from ..details.records import Details, GraphOperators, changed_kinds
-from ..results import REFERENCE, Report, Retrieval
+from ..results import Report, Retrieval
 from . import plots
+from .ranked import change_table, r1_change, recall_table
 from .summary import StageSummary
 
 # The stage whose error stands for a graph's quality.
 JUDGED_BY = {"text": "aligned", "video": "video_embedding"}
 
+ZERO = f"Zero is drawn at {plots.SMALLEST_ERROR:g}."
 MANY_KINDS = 12  # of operators in a table: beyond, it is folded
 
 
@@ -56,11 +58,8 @@ def modules(details: Details) -> Section | None:
     )
     rows = [[m.graph, m.module, f"{m.error:.2g}", str(m.operators)] for m in details.modules]
     table = Table("Every module", ["graph", "module", "error / norm", "operators"], rows, folded=True)
-    picture = Picture(
-        svg_uri(plots.module_errors(details.modules)),
-        "error of each module's output",
-        "No error at all is drawn at 1e-9.",
-    )
+    alt = "error of each module's output, in the order of the data"
+    picture = Picture(svg_uri(plots.module_errors(details.modules)), alt, ZERO)
     return Section("Where rounding comes in: error by PyTorch module", note, [table], [picture])
 
 
@@ -82,45 +81,16 @@ def retrieval(found: Sequence[Retrieval]) -> Section | None:
     splits: dict[str, list[Retrieval]] = {}
     for entry in found:
         splits.setdefault(entry.split, []).append(entry)
-    tables = [table for entries in splits.values() for table in (_recalls(entries), _changes(entries))]
+    tables = [table for entries in splits.values() for table in (recall_table(entries), change_table(entries))]
     note = "The whole split, embedded by PyTorch and by each host: the same videos must be found."
     return Section("Retrieval and rank changes", note, tables)
-
-
-def _recalls(entries: Sequence[Retrieval]) -> Table:
-    first = entries[0]
-    names = list(first.recall)
-    rows = [[REFERENCE, *(f"{first.reference_recall[name]:.1f}" for name in names), f"{first.reference_median_rank:g}"]]
-    for entry in entries:
-        pairs = [(entry.recall[name], entry.reference_recall[name]) for name in names]
-        recalls = (f"{here:.1f} ({here - there:+.1f})" for here, there in pairs)
-        rows.append([f"{entry.host} {entry.backend} {entry.precision}", *recalls, f"{entry.median_rank:g}"])
-    title = f"{first.split}: {first.texts} texts, {first.videos} videos, {first.unreadable} unreadable"
-    note = "" if first.meaningful else "PyTorch itself retrieves too little here for this to mean much."
-    return Table(title, ["text to video", *(f"{name} %" for name in names), "median rank"], rows, note)
-
-
-def _changes(entries: Sequence[Retrieval]) -> Table:
-    columns = ["host", "same ranking", "other first ten", "other first video", "of them outside the noise"]
-    columns += ["largest flip", "noise"]
-    rows = []
-    for entry in entries:
-        flip = f"{entry.largest_flip:.2g}" if entry.flips else ""
-        counts = (f"{entry.identical} of {entry.texts}", entry.top10_changed, entry.flips, entry.flips_outside)
-        rows.append([f"{entry.host} {entry.backend}", *map(str, counts), flip, f"{entry.noise:.2g}"])
-    note = (
-        "Queries whose ranking changed. A flip is a query whose first video is another one; its size is by how much "
-        "PyTorch prefers its own. Within the noise, errors of the measured size can swap two videos: that is told and "
-        "not failed."
-    )
-    return Table("Rank changes", columns, rows, note)
 
 
 def speed(report: Report, details: Details) -> Section | None:
     if not details.latencies:
         return None
     worst = _worst_errors(report)
-    lost = {(e.host, e.backend): e.recall["R@1"] - e.reference_recall["R@1"] for e in report.retrieval}
+    lost = {(entry.host, entry.backend): r1_change(entry) for entry in report.retrieval}
     rows = []
     for item in details.latencies:
         on = (item.host, item.backend)
@@ -145,7 +115,7 @@ def speed(report: Report, details: Details) -> Section | None:
     picture = Picture(
         svg_uri(plots.speed_and_error(details.latencies, worst)),
         "milliseconds an item against the worst error",
-        "Down and left is better. Filled: the larger batch. No error at all is drawn at 1e-9.",
+        f"Down and left is better. Filled: the larger batch. {ZERO}",
     )
     return Section("Speed beside quality", note, [Table("Median of one call", columns, rows)], [picture])
 
@@ -155,22 +125,19 @@ def operators(details: Details) -> Section | None:
         return None
     tables = []
     for item in details.operators:
-        total = sum(item.exported.values())
-        rows = [["operators", str(total), "" if item.rewritten is None else str(sum(item.rewritten.values()))]]
-        rows += [[kind, str(before), str(after)] for kind, before, after in changed_kinds_of(item)]
+        changed = [] if item.rewritten is None else changed_kinds(item.exported, item.rewritten)
+        after = "" if item.rewritten is None else str(sum(item.rewritten.values()))
+        rows = [["all", str(sum(item.exported.values())), after]]
+        rows += [[kind, str(before), str(now)] for kind, before, now in changed]
         columns = ["operator", "as exported", "as ONNX Runtime runs it"]
-        many = len(rows) > MANY_KINDS
-        title = f"{item.graph}.onnx" + (f": {len(rows)} kinds of operators differ" if many else "")
+        many = len(changed) > MANY_KINDS
+        title = f"{item.graph}.onnx" + (f": {len(changed)} kinds of operators differ" if many else "")
         tables.append(Table(title, columns, rows, note=_in_one_piece(item), folded=many))
     note = (
         "What the exporter kept in one piece, and which operators ONNX Runtime fuses or adds when it loads the graph "
         "for this CPU."
     )
     return Section("Fused operators", note, tables)
-
-
-def changed_kinds_of(item: GraphOperators) -> list[tuple[str, int, int]]:
-    return [] if item.rewritten is None else changed_kinds(item.exported, item.rewritten)
 
 
 def about(report: Report) -> Table | None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from vtr_runtime.console import printable
+
 from ..results import REFERENCE, Report
+from ..stages import BEFORE_THE_GRAPHS
+from .ranked import r1_words
 from .summary import share_of_limit
 
 # What a bundle gives to hosts: their largest errors are told.
@@ -14,15 +18,12 @@ def one_line(report: Report) -> str:
     parts = [f"**{report.verdict}**"]
     if report.details is not None:
         parts.append(report.details.about.date[:10])
-    hosts = dict.fromkeys(f"{r.host} {r.backend}" for r in report.results if r.status != "not_run")
-    parts.append(f"on {', '.join(hosts)}" if hosts else "on no host")
+    ran = [result for result in report.results if result.status != "not_run" and result.stage not in BEFORE_THE_GRAPHS]
+    hosts = dict.fromkeys(f"{result.host} {result.backend}" for result in ran)
+    parts.append(f"on {', '.join(hosts)}" if hosts else "no graph ran")
     parts += filter(None, (_largest(report, stage) for stage in TOLD))
-    parts += [
-        f"{entry.host} {entry.backend} R@1 {entry.recall['R@1']:.1f} (PyTorch {entry.reference_recall['R@1']:.1f}) "
-        f"of {entry.texts} texts"
-        for entry in report.retrieval
-    ]
-    return "; ".join(parts)
+    parts += map(r1_words, report.retrieval)
+    return " ".join(printable("; ".join(parts)).split())
 
 
 def _largest(report: Report, stage: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtr_export.pages import render as pages
-from vtr_export.pages.render import Picture, Table
+from vtr_export.pages.parts import Picture, Table
 
 
 @dataclass(frozen=True)

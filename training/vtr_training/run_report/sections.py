@@ -8,7 +8,7 @@ import numpy as np
 
 from vtr_export.model.config import ModelConfig
 from vtr_export.pages.figures import svg_uri
-from vtr_export.pages.render import Picture, Table
+from vtr_export.pages.parts import Picture, Table
 from vtr_runtime.errors import DataError
 
 from ..data.split import Split
