@@ -1,4 +1,4 @@
-"""`vtr-conformance`: run."""
+"""`vtr-conformance`: run, compare."""
 
 from __future__ import annotations
 
@@ -71,6 +71,31 @@ def run(
         print_report(found, f"conformance of {bundle}")
         click.echo(found.verdict)
     return 0 if found.passed else 3
+
+
+@main.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--backend", default="auto", show_default=True, help="Engine that runs both, or `typed-graph`.")
+@json_option
+def compare(a: Path, b: Path, backend: str, as_json: bool) -> int:
+    """Show what changed from bundle A to bundle B: contract, graphs, golden vectors, embeddings, rankings.
+
+    Ends with 3 when B has another contract, or moved by more than A's gates allow."""
+    from dataclasses import asdict
+
+    from vtr_runtime.bundle import open_bundle
+
+    from .bundle_diff import diff_bundles
+    from .report.diff import print_diff
+    from .results import strict
+
+    diff = diff_bundles(open_bundle(a), open_bundle(b), backend)
+    if as_json:
+        echo_json({**strict(asdict(diff)), "verdict": diff.verdict, "searchable": diff.searchable})
+    else:
+        print_diff(diff)
+    return diff.exit_status
 
 
 def _sizes(batch: str) -> tuple[int, ...]:
