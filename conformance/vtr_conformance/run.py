@@ -69,7 +69,7 @@ def run(
         from .details.collect import collect
 
         details = collect(opened, hosts, reference, cases, wanted, largest)
-    return Report(tuple(results), tuple(summaries), manifest.precision, details)
+    return Report(tuple(results), tuple(summaries), manifest.precision, details=details)
 
 
 def answer_case(host: Host, case: Case) -> Result:

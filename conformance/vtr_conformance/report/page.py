@@ -81,7 +81,7 @@ class Row:
 class Page:
     head: Head
     grid: Grid
-    overview: Picture
+    overview: Picture | None  # None where there is no result
     sections: Sequence[Section]
     rows: Sequence[Row]
     first_shown: str  # what the filter of the table begins with
@@ -100,7 +100,7 @@ def make_page(report: Report) -> Page:
     return Page(
         head=_head(report),
         grid=_grid(found),
-        overview=sections.overview(found),
+        overview=sections.overview(found) if found else None,
         sections=[section for section in sections.all_sections(report) if section is not None],
         rows=rows,
         first_shown="all" if len(rows) <= MANY_ROWS else "open",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from vtr_export.pages.figures import GREY, new_figure, styled
 
@@ -22,7 +23,8 @@ LOWEST, HIGHEST = -6, 1
 NOTHING, NOT_RUN = LOWEST - 1, LOWEST - 2
 # Hosts whose scores are drawn.
 MOST_HOSTS = 4
-SMALLEST_ERROR = 1e-9
+# Errors outside are drawn at these.
+SMALLEST_ERROR, LARGEST_ERROR = 1e-9, 10.0
 
 
 @styled
@@ -72,6 +74,7 @@ def module_errors(found: Sequence[ModuleError]) -> Figure:
         worst = int(np.where(np.isfinite(errors), errors, np.inf).argmax())
         said = f"largest: {mine[worst].module}, {errors[worst]:.1g}"
         view.set(title=f"{graph}.onnx; {said}", yscale="log", ylabel="error / norm", xlim=(-1, len(mine)))
+        view.yaxis.set_minor_formatter(NullFormatter())
         view.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.5)
     return figure
 
@@ -106,12 +109,18 @@ def speed_and_error(found: Sequence[Latency], errors: dict[tuple[str, str, str],
         mine = [item for item in found if item.graph == graph]
         largest = max(item.batch for item in mine)
         for item in mine:
-            error = max(errors.get((graph, item.host, item.backend), 0.0), SMALLEST_ERROR)
+            error = errors.get((graph, item.host, item.backend), 0.0)
+            mark = "o" if error <= LARGEST_ERROR else "X"
             colour = COLOURS[hosts.index((item.host, item.backend)) % len(COLOURS)]
             fill = colour if item.batch == largest else "none"
-            view.plot([item.p50_ms / item.batch], [error], "o", color=colour, markerfacecolor=fill)
+            height = min(max(error, SMALLEST_ERROR), LARGEST_ERROR)
+            view.plot([item.p50_ms / item.batch], [height], mark, color=colour, markerfacecolor=fill)
         view.set(title=graph, xscale="log", yscale="log", xlabel="ms an item", ylabel="worst error")
         view.margins(0.25)
+        view.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        view.xaxis.set_major_formatter("{x:g}")
+        view.xaxis.set_minor_locator(NullLocator())
+        view.yaxis.set_minor_formatter(NullFormatter())
         view.grid(color=GREY, alpha=0.25, linewidth=0.5)
     for place, (host, backend) in enumerate(hosts):
         views[0].plot([], [], "o", color=COLOURS[place % len(COLOURS)], label=f"{host} {backend}")

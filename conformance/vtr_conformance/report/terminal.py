@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vtr_runtime.console import table
+from vtr_runtime.console import printable, table
 
 from ..failures import sentence
 from ..results import REFERENCE, Report, Retrieval
@@ -18,7 +18,7 @@ def print_report(report: Report, title: str) -> None:
     for entry in report.retrieval:
         _print_retrieval(entry)
     for result in report.failed:
-        print(f"FAILED {sentence(result)}")
+        print(printable(f"FAILED {sentence(result)}"))
 
 
 def _print_retrieval(entry: Retrieval) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vtr_runtime.errors import StorageError
 from vtr_runtime.publish import storage_errors
 
 from ..results import Report
@@ -21,7 +22,10 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
     paths = [folder / name for name in (LINES, JUNIT, PAGE)]
     with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StorageError(f"{folder} is not a folder and cannot become one; give --report another name") from error
     for write, path in zip((write_lines, write_junit, write_page), paths, strict=True):
         write(report, path)
     return paths
