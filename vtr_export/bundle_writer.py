@@ -17,11 +17,15 @@ from vtr_runtime.manifest import (
     space_of,
     variant_of,
 )
+from vtr_runtime.publish import staged_file
 from vtr_runtime.targets import GraphPlan
 from vtr_runtime.text import CLEANING_STEPS
 
 from .model.config import AlignmentConfig, ModelConfig, RerankConfig
 from .provenance import library_versions
+
+README = "README.md"
+VERDICT = "Conformance: "  # begins the README's line that `renew_verdict` replaces
 
 
 def sampler_spec(alignment: AlignmentConfig) -> SamplerSpec:
@@ -143,16 +147,17 @@ def _entry(path: Path) -> FileEntry:
 
 
 def write_readme(folder: Path, manifest: Manifest, verdict: str, made: Sequence[str] = ()) -> None:
-    """The bundle's own page: what it is, how it was judged, how to use it. `made` has a line for each engine."""
+    """The bundle's own page: what it is, how it was judged (`verdict`, one line of Markdown), how to use it. `made` has
+    a line for each engine."""
     temporal, frames = manifest.model["temporal"]["kind"], manifest.frames
-    (folder / "README.md").write_text(
+    (folder / README).write_text(
         f"""# {manifest.name}: a text-video retrieval bundle
 
 Temporal head {temporal}; alignment: {manifest.sampler.summary}. {frames.count} frames of {frames.size}x{frames.size},
 embeddings of length {manifest.dim} and unit length, {_precision_words(manifest)}. Space `{manifest.space[:16]}`.
 {_second_stage_words(manifest)}
 {"".join(f"- {line}{chr(10)}" for line in made)}
-Conformance: **{verdict}** (`reports/conformance.jsonl`).
+{_verdict_line(verdict)}
 
     pip install 'vtr-runtime[cpu]'
     vtr-runtime info .
@@ -164,3 +169,24 @@ Conformance: **{verdict}** (`reports/conformance.jsonl`).
 """,
         encoding="utf-8",
     )
+
+
+def renew_verdict(folder: Path, verdict: str) -> bool:
+    """Put another verdict into a bundle's README, in one step; False where it has none. Nothing else is touched.
+
+    StorageError where the folder cannot be written."""
+    path = folder / README
+    if not path.is_file():
+        return False
+    lines = path.read_bytes().split(b"\n")
+    places = [place for place, line in enumerate(lines) if line.startswith(VERDICT.encode())]
+    if not places:
+        return False
+    lines[places[0]] = _verdict_line(verdict).encode()
+    with staged_file(path) as staged:
+        staged.write_bytes(b"\n".join(lines))
+    return True
+
+
+def _verdict_line(verdict: str) -> str:
+    return f"{VERDICT}{verdict} (`reports/report.html`)."

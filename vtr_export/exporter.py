@@ -107,7 +107,7 @@ def export(plan: ExportPlan, *, say: Say = lambda _: None) -> ExportResult:
                 )
             with steps.step(f"publish {plan.output}"):
                 write_scripts(folder / "reports", plan, backends, own_checkpoint=path == plan.checkpoint)
-                write_readme(folder, manifest, gates.verdict, [engine.summary for engine in made])
+                write_readme(folder, manifest, gates.line, [engine.summary for engine in made])
     return ExportResult(plan.output, manifest, tuple(graphs), tuple(made), gates, time.monotonic() - start)
 
 

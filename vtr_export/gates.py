@@ -21,12 +21,14 @@ NO_SPLIT = "none"
 
 @dataclass(frozen=True)
 class GateResult:
-    """`unproved` is what of the bundle's precision no backend has shown. `results` and `splits` are the report's."""
+    """`unproved` is what of the bundle's precision no backend has shown, `line` the verdict with date, hosts and
+    figures for the README. `results` and `splits` are the report's."""
 
     verdict: str
     unproved: str
     results: tuple[dict[str, Any], ...] = ()
     splits: tuple[dict[str, Any], ...] = ()
+    line: str = ""
 
     def worst(self, stage: str) -> str:
         """The largest that was measured at a stage by a host other than PyTorch itself, with its unit."""
@@ -83,4 +85,4 @@ def _read_report(reports: Path) -> GateResult:
     *rows, last = map(json.loads, lines)
     results = tuple(row for row in rows if "stage" in row)
     splits = tuple(row["retrieval"] for row in rows if "retrieval" in row)
-    return GateResult(str(last["verdict"]), str(last["unproved"]), results, splits)
+    return GateResult(str(last["verdict"]), str(last["unproved"]), results, splits, str(last["line"]))

@@ -96,7 +96,7 @@ def trace_fp32(
         traced = source.trace(folder / f"{source.name}.onnx")
         spec = describe_graph(traced)
         difference = compare_graph(traced, source.trained, model.config.text)
-        fusion = Fusion(traced.path.name, _expected(source.trained, spec, model.config), find_operators(traced.path))
+        fusion = Fusion(traced.path.name, expected_in(source.trained, spec, model.config), find_operators(traced.path))
         fusion.check()
         built = BuiltGraph(
             source.name,
@@ -220,6 +220,7 @@ def _megabytes(files: Sequence[Path]) -> float:
     return sum(file.stat().st_size for file in files) / 1e6
 
 
-def _expected(trained: nn.Module, spec: GraphSpec, config: ModelConfig) -> dict[str, int]:
+def expected_in(trained: nn.Module, spec: GraphSpec, config: ModelConfig) -> dict[str, int]:
+    """What a trained module calls of the operators that fusion.py counts, for inputs as the graph's."""
     feed = draw_inputs(np.random.default_rng(0), spec.inputs, 1, 3, config.text)
     return expected_operators(trained, *(torch.from_numpy(feed[tensor.name]) for tensor in spec.inputs))

@@ -1,4 +1,4 @@
-"""`vtr-conformance`: run, golden, mutants."""
+"""`vtr-conformance`: run, compare, golden, mutants."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def main() -> None:
     show_default=True,
     help="Inputs that are drawn for each property of a graph; for video a quarter of it.",
 )
-@click.option("--report", type=click.Path(path_type=Path), help="Folder for conformance.jsonl.")
+@click.option("--report", type=click.Path(path_type=Path), help="Folder for conformance.jsonl, junit.xml, report.html.")
+@click.option("--modules/--no-modules", default=True, help="In the report: errors by PyTorch module. [default: yes]")
+@click.option("--speed/--no-speed", default=True, help="In the report: speed beside quality. [default: yes]")
 @json_option
 def run(
     bundle: Path,
@@ -70,18 +72,27 @@ def run(
     split: str,
     examples: int,
     report: Path | None,
+    modules: bool,
+    speed: bool,
     as_json: bool,
 ) -> int:
     """Check BUNDLE against its golden vectors, and against PyTorch where the checkpoint is given.
 
-    Ends with 3 when a gate is not met."""
+    Ends with 3 when a gate is not met. With --report BUNDLE/reports the verdict in the bundle's README is renewed."""
     from hypothesis.configuration import set_hypothesis_home_dir
 
+    from .details.about import command_line
+    from .details.records import Wanted
     from .hosts import ProcessOptions
     from .report import print_report, write_report
+    from .report.readme import check_writable, is_own_folder, renew_readme
     from .run import run as run_cases
 
     set_hypothesis_home_dir(os.devnull)  # it would keep a folder of its own where the command is run
+    own = report is not None and is_own_folder(bundle, report)
+    if own:
+        check_writable(bundle)
+    wanted = None if report is None else Wanted(modules, speed, command_line(click.get_current_context()))
     found = run_cases(
         bundle,
         checkpoint=ckpt,
@@ -93,15 +104,43 @@ def run(
         process=ProcessOptions(time_limit, report / "logs" if report is not None else None),
         build_engines=build_engines,
         examples=examples,
+        wanted=wanted,
     )
     if report is not None:
-        note(f"report: {write_report(found, report)}")
+        note(f"report: {', '.join(map(str, write_report(found, report)))}")
+    if own:
+        note(renew_readme(found, bundle))
     if as_json:
         echo_json(found.as_json())
     else:
         print_report(found, f"conformance of {bundle}")
         click.echo(found.verdict)
     return 0 if found.passed else 3
+
+
+@main.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--backend", default="auto", show_default=True, help="Engine that runs both, or `typed-graph`.")
+@json_option
+def compare(a: Path, b: Path, backend: str, as_json: bool) -> int:
+    """Show what changed from bundle A to bundle B: contract, graphs, golden vectors, embeddings, rankings.
+
+    Ends with 3 when B has another contract, or moved by more than A's gates allow."""
+    from dataclasses import asdict
+
+    from vtr_runtime.bundle import open_bundle
+
+    from .bundle_diff import diff_bundles
+    from .report.diff import print_diff
+    from .results import strict
+
+    diff = diff_bundles(open_bundle(a), open_bundle(b), backend)
+    if as_json:
+        echo_json({**strict(asdict(diff)), "verdict": diff.verdict, "searchable": diff.searchable})
+    else:
+        print_diff(diff)
+    return diff.exit_status
 
 
 @main.command()

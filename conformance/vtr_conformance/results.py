@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vtr_runtime.manifest import Precision
 from vtr_runtime.stages import NO_PROOF, STAGES, stage_of
+
+from .details.records import Details
 
 SCHEMA = 1
 # The host that is the model itself: what it passes says nothing about an export.
@@ -99,13 +102,15 @@ class HostEntry:
 
 @dataclass(frozen=True)
 class Report:
-    """`precision` is the bundle's; `left_out` are the clips of the split that cannot be read, a sentence each."""
+    """`precision` is the bundle's; `left_out` names the clips of the split that cannot be read; `details`
+    are what is shown and not judged, where they were asked for."""
 
     results: tuple[Result, ...]
     retrieval: tuple[Retrieval, ...] = ()
     precision: Precision = "fp32"
     hosts: tuple[HostEntry, ...] = ()
     left_out: tuple[str, ...] = ()
+    details: Details | None = None
 
     @property
     def failed(self) -> list[Result]:
@@ -148,6 +153,7 @@ class Report:
             "results": [strict(asdict(result)) for result in self.results],
             "retrieval": [asdict(entry) for entry in self.retrieval],
             "hosts": [asdict(host) for host in self.hosts],
+            **({} if self.details is None else {"details": strict(asdict(self.details))}),
         }
 
 
@@ -156,5 +162,13 @@ def _proves(result: Result) -> bool:
 
 
 def strict(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: it becomes the word."""
-    return {key: str(value) if value in (float("inf"), float("-inf")) else value for key, value in row.items()}
+    """JSON has no infinity: it becomes the word, also further inside."""
+    return {key: _strict(value) for key, value in row.items()}
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return strict(value)
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,6 +13,7 @@ from vtr_runtime.stages import EXAMPLES
 
 from .cases import ANEW, Case, absent_stages, read_cases
 from .corners import BATCHES, check_corners, corners, expect
+from .details.records import Wanted
 from .engines import check_engines
 from .hosts import Host, ProcessOptions, default_backends, open_command, open_host
 from .judge import judge, not_run, raised
@@ -37,12 +38,13 @@ def run(
     commands: Sequence[str] = (),
     process: ProcessOptions | None = None,
     build_engines: bool = False,
+    wanted: Wanted | None = None,
 ) -> Report:
     """Golden cases, corners and properties on every backend (default: `hosts.default_backends`, where no command is
     given) and every command that speaks the protocol of docs/certify-a-host.md; with a checkpoint, PyTorch too, and the
     ranking of a whole split: that of `data`, else a small one that is generated, or with "none" no split. `batches` are
     the profile's; `examples` are drawn for each property; `process` says how hosts are run; `build_engines` builds
-    TensorRT's although the bundle holds some.
+    TensorRT's although the bundle holds some; `wanted` is what to measure for a report beside the gates.
 
     Raises UsageError when `data` comes without a checkpoint: the reference ranking is PyTorch's."""
     if data not in (None, NONE) and checkpoint is None:
@@ -62,9 +64,15 @@ def run(
         reference = None if checkpoint is None else _reference(checkpoint, opened)
         report = _check(opened, cases, found, reference, batches, examples)
         ranked = _rank(opened, found, reference, given, max(batches), wanted=data != NONE)
+        details = None
+        if wanted is not None:
+            from .details.collect import collect
+
+            details = collect(opened, found, reference, cases, wanted, max(batches))
         told = tuple(HostEntry(host.name, host.backend, host.precision, host.version, host.note) for host in found)
     precision = opened.manifest.precision
-    return Report((*engines, *report, *ranked.results), ranked.summaries, precision, told, ranked.left_out)
+    results = (*engines, *report, *ranked.results)
+    return Report(results, ranked.summaries, precision, told, ranked.left_out, details)
 
 
 def _reference(checkpoint: Path, bundle: Bundle) -> TorchHost:

@@ -14,7 +14,7 @@ COMMANDS = {
     "vtr-runtime": ["", "bench", "info", "build", "embed", "index", "search", "serve"],
     "vtr-export": [""],
     "vtr-train": ["", "demo-data", "fit", "evaluate", "compare", "report"],
-    "vtr-conformance": ["", "run"],
+    "vtr-conformance": ["", "run", "compare"],
 }
 BIN = Path(sys.executable).parent
 

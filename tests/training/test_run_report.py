@@ -15,6 +15,7 @@ from PIL import Image
 from vtr_export.model.config import AlignmentConfig, BackboneConfig, ModelConfig, TemporalConfig
 from vtr_export.model.redraw import redraw_zero_parameters
 from vtr_export.model.retrieval import RetrievalModel
+from vtr_export.pages.figures import svg_uri
 from vtr_runtime.errors import DataError, OutputExistsError
 from vtr_training.cli import main
 from vtr_training.data.frame_cache import CachedFrames
@@ -345,7 +346,7 @@ def test_a_gap_that_never_changes_can_be_drawn(tmp_path):
 
 def test_the_same_figure_gives_the_same_bytes():
     values = RNG.normal(size=50), RNG.normal(size=50)
-    one, other = (pictures.svg_uri(pictures.similarities({"after": values})) for _ in range(2))
+    one, other = (svg_uri(pictures.similarities({"after": values})) for _ in range(2))
     assert one == other
     assert b"matched pairs" in base64.b64decode(one.partition(",")[2])  # text, not outlines
 

@@ -6,7 +6,7 @@ ONNX Runtime's CPU provider has no bf16 kernels and widens fp16."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +47,32 @@ class TypedGraph:
             for value in self.graph.initializers.values()
             if value.const_value is not None
         }
-        # Widened once, not at each reading.
-        self._wide = {value: tensor.float() for value, tensor in self._weights.items() if tensor.dtype in HALVES}
+        self._wide: dict[ir.Value, Tensor] = {}  # weights of 16 bits: widened once, not at each reading
         self._attributes = {node: {name: _attribute(a) for name, a in node.attributes.items()} for node in self._nodes}
         self._last_reader = {value: node for node in self._nodes for value in node.inputs if value is not None}
 
-    @torch.inference_mode()
     def __call__(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        values = {**self._weights, **self._read_feed(feed)}
-        kept = set(self.graph.outputs)
+        given = self._read_feed(feed)
+        found = {**self._weights, **given}
+        outputs = set(self.graph.outputs)
+        for node, results in self._steps(given):
+            found |= {value: x for value, x in zip(node.outputs, results, strict=False) if value in outputs}
+        return {value.name or "": found[value].cpu().numpy() for value in self.graph.outputs}
+
+    def steps(self, feed: Mapping[str, NDArray[Any]]) -> Iterator[tuple[ir.Node, tuple[Tensor, ...]]]:
+        """Run node by node, in order: each with its outputs. What no later node reads is let go at once."""
+        return self._steps(self._read_feed(feed))
+
+    @torch.inference_mode()
+    def _steps(self, given: Mapping[ir.Value, Tensor]) -> Iterator[tuple[ir.Node, tuple[Tensor, ...]]]:
+        values = {**self._weights, **given}
         for node in self._nodes:
-            for value, tensor in zip(node.outputs, self._run(node, values), strict=False):
-                values[value] = tensor
+            results = self._run(node, values)
+            values |= {value: x for value, x in zip(node.outputs, results, strict=False) if value in self._last_reader}
             for read in {value for value in node.inputs if value is not None}:
-                if self._last_reader[read] is node and read not in kept and read not in self._weights:
+                if self._last_reader[read] is node and read not in self._weights:
                     values.pop(read, None)
-        return {value.name or "": values[value].cpu().numpy() for value in self.graph.outputs}
+            yield node, results
 
     def _read_feed(self, feed: Mapping[str, NDArray[Any]]) -> dict[ir.Value, Tensor]:
         if set(feed) != set(self.input_names):
@@ -86,17 +96,24 @@ class TypedGraph:
             return (inputs[0].to(TORCH_TYPES[attributes["to"]]),)
         low = self._float_type(node, inputs)
         wide = [self._widened(value, x) for value, x in zip(node.inputs, inputs, strict=True)]
+        results = self._compute(node, Call(wide, attributes, len(node.outputs), low))
+        return tuple(x.to(low) if low is not None and x.dtype == torch.float32 else x for x in results)
+
+    def _compute(self, node: ir.Node, call: Call) -> tuple[Tensor, ...]:
         try:
-            result = OPERATORS[node.op_type](Call(wide, attributes, len(node.outputs), low))
+            result = OPERATORS[node.op_type](call)
         except (NotImplementedError, IndexError, RuntimeError) as error:
             raise BackendError(f"{self.name}: {node.op_type} {node.name!r} cannot be run: {error}") from error
-        results = result if isinstance(result, tuple) else (result,)
-        return tuple(x.to(low) if low is not None and x.dtype == torch.float32 else x for x in results)
+        return result if isinstance(result, tuple) else (result,)
 
     def _widened(self, value: ir.Value | None, x: Tensor | None) -> Tensor | None:
         if x is None or value is None or x.dtype not in HALVES:
             return x
-        return self._wide[value] if value in self._wide else x.float()
+        if value not in self._weights:
+            return x.float()
+        if value not in self._wide:
+            self._wide[value] = x.float()
+        return self._wide[value]
 
     def _float_type(self, node: ir.Node, inputs: list[Tensor | None]) -> torch.dtype | None:
         """The 16-bit type of a node's floats, None where they are fp32 or there are none."""

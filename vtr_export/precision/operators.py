@@ -1,6 +1,7 @@
 """ONNX operators in PyTorch, in fp32 or on integers: what TypedGraph runs, before it rounds.
 
-A function takes a Call and gives a tensor or several. Inputs of 16 bits come as float32 copies."""
+A function takes a Call and gives a tensor or several. Inputs of 16 bits come as float32 copies; float64.py gives all
+floats in float64, and nothing here may round those."""
 
 from __future__ import annotations
 
@@ -104,7 +105,7 @@ def _layer_norm(call: Call) -> Tensor:
     stash = TORCH_TYPES[call.get("stash_type", 1)]
 
     def kept(value: Tensor) -> Tensor:
-        return value.to(stash).float()
+        return value if x.dtype == torch.float64 else value.to(stash).float()
 
     centred = kept(x - kept(x.mean(over, keepdim=True)))
     variance = kept(kept(centred * centred).mean(over, keepdim=True))
@@ -269,7 +270,7 @@ def _attention(call: Call) -> Tensor:
     if q.shape[1] != k.shape[1]:
         raise NotImplementedError("fewer heads of keys than of queries")
     scale = float(call.get("scale", q.shape[-1] ** -0.5))
-    root = call.rounded(torch.tensor(scale).sqrt())
+    root = call.rounded(torch.tensor(scale, dtype=q.dtype).sqrt())
     scores = call.rounded(call.rounded(q * root) @ call.rounded(k * root).transpose(2, 3))
     if call.get("softcap", 0.0):
         raise NotImplementedError("softcap")
@@ -280,7 +281,7 @@ def _attention(call: Call) -> Tensor:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else call.rounded(scores + mask)
     stash = TORCH_TYPES[call.get("softmax_precision", 1)] if "softmax_precision" in call.attributes else call.low
     shares = scores.softmax(dim=-1)
-    if stash is not None:
+    if stash is not None and shares.dtype != torch.float64:
         shares = shares.to(stash).float()
     seen = call.rounded(call.rounded(shares) @ v)
     return seen.transpose(1, 2).flatten(2) if by_head else seen
@@ -302,9 +303,9 @@ def _quantize(call: Call) -> Tensor:
 
 
 def _dequantize(call: Call) -> Tensor:
-    x, zero = call[0].float(), call.optional(2)
+    x, zero = call[0].to(call[1].dtype), call.optional(2)
     if zero is not None:
-        x = x - _per_axis(x, zero.float(), call.get("axis", 1))
+        x = x - _per_axis(x, zero.to(x.dtype), call.get("axis", 1))
     return x * _per_axis(x, call[1], call.get("axis", 1))
 
 

@@ -14,7 +14,7 @@ from ..cases import Case, read_cases
 from ..corners import BATCHES, Corner, check_corners, corners, expect
 from ..hosts.base import Arrays, Host
 from ..hosts.torch import TorchHost
-from ..invariance import check_invariance
+from ..properties import check_properties
 from ..results import Report, Result
 from ..run import answer_case
 
@@ -62,7 +62,7 @@ class Suite:
             if stage == "corners":
                 results += check_corners(host, self.places, self.expected, BATCH)
             elif stage == "invariance":
-                results += check_invariance(host, self.manifest, BATCH)
+                results += check_properties(host, self.manifest, BATCH)
             if not whole and first_moved(results, self.manifest, debug_outputs=False) is not None:
                 break
         return Report(tuple(results))

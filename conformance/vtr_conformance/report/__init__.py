@@ -1,8 +1,8 @@
-"""A report in its forms: a table, JSON lines."""
+"""A report in its forms: a table, JSON lines, JUnit XML, a page."""
 
 from __future__ import annotations
 
-from .lines import write_report
 from .terminal import print_report
+from .write import write_report
 
 __all__ = ["print_report", "write_report"]

@@ -7,16 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vtr_runtime.publish import staged_file
+
 from ..results import SCHEMA, Report, strict
+from .verdict import one_line
 
 
-def write_report(report: Report, folder: Path) -> Path:
-    """Write `conformance.jsonl`: a line a result, then a line a split that was ranked, then the verdict."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "conformance.jsonl"
+def write_lines(report: Report, path: Path) -> None:
+    """A line a result, then a line a split that was ranked, a line of details where there are any, then the verdict."""
     lines: list[dict[str, Any]] = [strict(asdict(result)) for result in report.results]
     lines += [{"schema": SCHEMA, "retrieval": asdict(entry)} for entry in report.retrieval]
-    last = {name: value for name, value in report.as_json().items() if name not in ("results", "retrieval")}
-    lines.append(last)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return path
+    if report.details is not None:
+        lines.append({"schema": SCHEMA, "details": strict(asdict(report.details))})
+    apart = ("results", "retrieval", "details")
+    last = {name: value for name, value in report.as_json().items() if name not in apart}
+    lines.append({**last, "line": one_line(report)})
+    with staged_file(path) as staged:
+        staged.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

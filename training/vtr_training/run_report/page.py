@@ -1,4 +1,4 @@
-"""The page itself: what is shown, in order. Every text is escaped, since captions are anyone's."""
+"""The page itself: what is shown, in order."""
 
 from __future__ import annotations
 
@@ -6,23 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-
-@dataclass(frozen=True)
-class Table:
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""  # what to look for
-    folded: bool = False  # long: shown on a click
-
-
-@dataclass(frozen=True)
-class Picture:
-    uri: str
-    alt: str
-    note: str
+from vtr_export.pages import render as pages
+from vtr_export.pages.parts import Picture, Table
 
 
 @dataclass(frozen=True)
@@ -58,12 +43,5 @@ class Page:
 
 
 def render(page: Page) -> bytes:
-    """HTML in UTF-8. What no UTF-8 can hold, such as a file name of other bytes, is shown as an escape."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(page=page).encode("utf-8", "backslashreplace")
+    """HTML in UTF-8."""
+    return pages.render(Path(__file__).with_name("page.html.j2"), page=page)

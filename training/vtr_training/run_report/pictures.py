@@ -10,13 +10,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from vtr_export.pages.figures import GREY, new_figure, styled
 from vtr_runtime.console import printable
 from vtr_runtime.publish import staged_file
 
@@ -24,33 +24,8 @@ from .confusions import Confusion
 from .gap import GapFigures
 
 BEFORE, AFTER, UNMATCHED = "#d9822b", "#2d7fc1", "#999999"
-GREY = "#808080"  # readable on a light and on a dark page
 SIDE, SEAM = 112, 2  # pixels of a frame, and between frames
 BINS = 60  # at most
-PANEL = (4.2, 2.9)  # inches
-STYLE: Any = {  # any: the stubs want literal keys
-    "svg.fonttype": "none",  # text stays text: small, and in the page's font
-    "svg.hashsalt": "vtr",  # the same figure gives the same bytes
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    **{f"{part}.color": GREY for part in ("text", "xtick", "ytick")},
-    **{f"axes.{part}": GREY for part in ("labelcolor", "edgecolor", "titlecolor")},
-}
-
-styled = mpl.rc_context(STYLE)  # a decorator: what a function draws takes this style, nothing outside it
-
-
-@styled
-def svg_uri(figure: Figure) -> str:
-    """A figure as a data: URI. Each is a document of its own, so that the ids of two never meet in one page."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return f"data:image/svg+xml;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def strip_uri(frames: NDArray[np.uint8]) -> str:
@@ -75,7 +50,7 @@ def curves(log: Sequence[dict[str, Any]], best_step: int) -> Figure | None:
     if not panels:
         return None
     rows = -(-len(panels) // 3)
-    figure, axes = _panels(rows, min(3, len(panels)))
+    figure, axes = new_figure(rows, min(3, len(panels)))
     for view, (title, lines) in zip(axes, panels, strict=False):
         for name, (steps, values) in lines.items():
             view.plot(steps, values, label=name, linewidth=1.3, marker="o" if len(steps) < 30 else None, markersize=2.5)
@@ -91,7 +66,7 @@ def curves(log: Sequence[dict[str, Any]], best_step: int) -> Figure | None:
 @styled
 def similarities(panels: dict[str, tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]) -> Figure:
     """Histograms of cosines: a panel's title -> those of matched and those of unmatched pairs."""
-    figure, axes = _panels(1, len(panels))
+    figure, axes = new_figure(1, len(panels))
     edges = _edges([values for pair in panels.values() for values in pair])
     for view, (title, (matched, unmatched)) in zip(axes, panels.items(), strict=True):
         _histogram(view, unmatched, edges, UNMATCHED, "unmatched pairs")
@@ -104,7 +79,7 @@ def similarities(panels: dict[str, tuple[NDArray[np.floating[Any]], NDArray[np.f
 @styled
 def gap(figures: GapFigures) -> Figure:
     """Figures 3 to 5 of DITS: L2 norms of the gaps of matched pairs, and what alignment adds to their cosines."""
-    figure, (norms, change) = _panels(1, 2)
+    figure, (norms, change) = new_figure(1, 2)
     edges = _edges([figures.before.l2, figures.after.l2])
     _histogram(norms, figures.before.l2, edges, BEFORE, "before alignment")
     _histogram(norms, figures.after.l2, edges, AFTER, "after alignment")
@@ -156,12 +131,6 @@ def _curve_panels(log: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, tu
         ("validation Rsum, %", lines("val", {"rsum": "first stage", "second_rsum": "second stage"})),
         ("R@1 within groups, text to video, %", lines("val", groups, 100.0)),
     ]
-
-
-def _panels(rows: int, columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure outside pyplot: no global state, no display."""
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def _edges(samples: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.float64]:

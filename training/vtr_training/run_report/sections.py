@@ -7,6 +7,8 @@ import json
 import numpy as np
 
 from vtr_export.model.config import ModelConfig
+from vtr_export.pages.figures import svg_uri
+from vtr_export.pages.parts import Picture, Table
 from vtr_runtime.errors import DataError
 
 from ..data.split import Split
@@ -14,7 +16,7 @@ from . import pictures
 from .confusions import Confusion, find_mistakes, show
 from .embeddings import BeforeAfter
 from .gap import GapFigures
-from .page import Picture, Row, Section, Side, Table
+from .page import Row, Section, Side
 from .run_folder import Run, flat
 
 ROWS_SHOWN = 8  # of hard negatives, and of the worst queries
@@ -84,7 +86,7 @@ def curves(run: Run) -> Section:
         "overfitting."
     )
     alt = "curves over the steps: loss and its terms, gradient norm, rate, validation metrics"
-    return Section("Training curves", pictures=[Picture(pictures.svg_uri(figure), alt, note)])
+    return Section("Training curves", pictures=[Picture(svg_uri(figure), alt, note)])
 
 
 def alignment(embedded: BeforeAfter, figures: GapFigures, config: ModelConfig, split: str) -> Section:
@@ -97,13 +99,13 @@ def alignment(embedded: BeforeAfter, figures: GapFigures, config: ModelConfig, s
     if config.alignment.kind == "none":
         note += " This model has no alignment head: before and after are the same."
     likeness = Picture(
-        pictures.svg_uri(pictures.similarities(panels)),
+        svg_uri(pictures.similarities(panels)),
         "histograms of the cosines of matched and unmatched pairs, before and after alignment",
         "The less the two histograms overlap, the better a caption finds its clip. Alignment that moves both alike "
         "changes the gap and not the ranking.",
     )
     gap = Picture(
-        pictures.svg_uri(pictures.gap(figures)),
+        svg_uri(pictures.gap(figures)),
         "histograms of the L2 norm of the modality gap and of the change of cosine by alignment",
         "Left: the gap v - t of matched pairs should be shorter after alignment. Right: pairs left of the dotted line "
         "were moved apart.",

@@ -1,0 +1,1 @@
+"""What a report shows beside its verdict: nothing here is judged."""
