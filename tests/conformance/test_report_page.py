@@ -77,7 +77,7 @@ def test_the_page_needs_nothing_else(html: str, tags: Tags) -> None:
     assert "url(" not in html
     assert "@import" not in html
     pictures = tags.named("img")
-    assert len(pictures) == 4  # stages, modules, similarities, speed
+    assert len(pictures) == 5  # stages, modules, similarities, pairs of the split, speed
     for picture in pictures:
         assert picture["alt"]
         kind, _, content = str(picture["src"]).partition(",")

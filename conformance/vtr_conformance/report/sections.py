@@ -10,10 +10,10 @@ from vtr_export.pages.parts import Picture, Table
 from vtr_runtime.console import printable
 from vtr_runtime.machine import machine_lines
 
-from ..details.records import Details, GraphOperators, changed_kinds
+from ..details.records import Details, GraphOperators, ScorePairs, changed_kinds
 from ..results import Report, Retrieval
 from . import plots
-from .ranked import change_table, r1_change, recall_table
+from .ranked import change_table, figures_table, r1_change, worst_table
 from .summary import StageSummary
 
 # The stage whose error stands for a graph's quality.
@@ -78,12 +78,30 @@ def similarities(details: Details) -> Section | None:
 def retrieval(found: Sequence[Retrieval]) -> Section | None:
     if not found:
         return None
-    splits: dict[str, list[Retrieval]] = {}
+    splits: dict[tuple[str, str], list[Retrieval]] = {}
     for entry in found:
-        splits.setdefault(entry.split, []).append(entry)
-    tables = [table for entries in splits.values() for table in (recall_table(entries), change_table(entries))]
-    note = "The whole split, embedded by PyTorch and by each host: the same videos must be found."
-    return Section("Retrieval and rank changes", note, tables)
+        splits.setdefault((entry.data, entry.split), []).append(entry)
+    tables = [
+        table
+        for entries in splits.values()
+        for table in (figures_table(entries), change_table(entries), worst_table(entries))
+        if table is not None
+    ]
+    pairs = [
+        ScorePairs(
+            entry.host,
+            entry.backend,
+            entry.precision,
+            reference=tuple(there for there, _ in entry.pairs),
+            found=tuple(here for _, here in entry.pairs),
+        )
+        for entry in found
+        if entry.pairs
+    ]
+    note = "The whole split, embedded by PyTorch and by each host: the same items must be found, both ways."
+    alt = "similarities of captions and clips of the split, here against PyTorch"
+    pictures = [Picture(svg_uri(plots.similarities(pairs)), alt, "A sample of the split's pairs.")] if pairs else []
+    return Section("Retrieval and rank changes", note, tables, pictures)
 
 
 def speed(report: Report, details: Details) -> Section | None:
