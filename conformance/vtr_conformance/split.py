@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Words of --data: the split that is made where none is given, and no split at all.
 GENERATED, NONE = "generated", "none"
 # Four groups of four clips that differ in the order of their pictures alone, and clips that stand for themselves.
-GROUPS, PLAIN = 4, 24
+GROUPS, PLAIN = 4, 16
 SEED = 6
 
 Embeddings = NDArray[np.float32]

@@ -64,12 +64,12 @@ def test_it_is_ranked_where_no_data_is_given(small_bundle: Path, small_checkpoin
     words = ["run", str(small_bundle), "--ckpt", str(small_checkpoint), "--batch", "1:1:4", "--examples", "2"]
     done = CliRunner().invoke(main, [*words, "--report", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    assert "retrieval on generated:test: 40 videos, 40 texts, 0 unreadable" in done.stdout
+    assert "retrieval on generated:test: 32 videos, 32 texts, 0 unreadable" in done.stdout
     lines = [json.loads(line) for line in (tmp_path / "conformance.jsonl").read_text().splitlines()]
     [found] = [line["retrieval"] for line in lines if "retrieval" in line]
-    assert (found["data"], found["videos"]) == ("generated", 40)
+    assert (found["data"], found["videos"]) == ("generated", 32)
     assert set(found["t2v"]["figures"]) == {"R@1", "R@5", "R@10", "MdR", "MnR"}
-    assert len(found["pairs"]) == 40 * 40
+    assert len(found["pairs"]) == 32 * 32
     assert {line["status"] for line in lines if line.get("stage") == "retrieval"} == {"pass"}
 
 
