@@ -202,7 +202,7 @@ def test_an_unknown_mutant_is_refused(check: MutantCheck, monkeypatch: pytest.Mo
     assert "there is no mutant 'brg'; choose from: bgr" in done.stderr
 
 
-def test_an_export_that_is_not_sound_shows_nothing(check: MutantCheck, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_is_not_sound_shows_nothing(check: MutantCheck) -> None:
     from vtr_conformance.mutants import check as module
 
     report = check.suite.run(module.MutantHost(check._host.model, BY_NAME["bgr"]))  # type: ignore[arg-type]
