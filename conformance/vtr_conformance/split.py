@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vtr_runtime.bundle import TOKENIZER, Bundle
 from vtr_runtime.clips import Clip as Part
 from vtr_runtime.console import progress
-from vtr_runtime.errors import MediaError, VtrError
+from vtr_runtime.errors import MediaError, TextError, VtrError
 from vtr_runtime.pipeline import Pipeline
 from vtr_runtime.text import Tokenizer
 
@@ -88,9 +88,16 @@ def embed_split(
     """Read each clip once and give it to all, `batch` rows at a time: the frames of a few clips are held at once, the
     embeddings of all. Captions are tokenized by the bundle's tokenizer, for all alike.
 
-    MediaError where no clip can be read, TextError for a caption that is none, and what the reference raises."""
+    A clip that cannot be read, or has a caption that cannot be tokenized, is left out. MediaError where none is left;
+    and what the reference raises."""
     tokenizer = Tokenizer.from_file(bundle.file(TOKENIZER), bundle.manifest.text)
-    ids = [tokenizer.encode(clip.captions) for clip in clips]  # first: a bad one is found at once
+    ids: dict[int, NDArray[np.int32]] = {}
+    unreadable: list[str] = []
+    for row, clip in enumerate(clips):
+        try:
+            ids[row] = tokenizer.encode(clip.captions)
+        except TextError as error:
+            unreadable.append(f"{_name(clip)}: {error}")
     everyone = [_Recorder(host, batch) for host in (reference, *hosts)]
 
     def ask(graph: str, feed: Arrays) -> None:
@@ -103,17 +110,17 @@ def embed_split(
         ask("video", {"frames": pixels, "frame_mask": mask})
         return {"embedding": everyone[0].given["video"][-1]}
 
-    kept, unreadable = [], []
-    parts = (Part(clip.video, clip.start, clip.end) for clip in clips)
-    with progress("clips through every host", len(clips)) as bar:
-        for row, done in enumerate(Pipeline(bundle.manifest.frames, see).embed(parts)):
+    kept = []
+    parts = (Part(clips[row].video, clips[row].start, clips[row].end) for row in ids)
+    with progress("clips through every host", len(ids)) as bar:
+        for row, done in zip(ids, Pipeline(bundle.manifest.frames, see).embed(parts), strict=True):
             if done.status == "error":
                 unreadable.append(done.message.replace(str(clips[row].video), clips[row].video.name))
             else:
                 kept.append(row)
             bar.advance()
     if not kept:
-        raise MediaError(f"none of the {len(clips)} clips can be read; the first: {unreadable[0]}")
+        raise MediaError(f"none of the {len(clips)} clips of the split can be read; the first: {unreadable[0]}")
     rows = np.concatenate([ids[row] for row in kept])
     for start in range(0, len(rows), batch):
         ask("text", {"input_ids": tokenizer.trim(rows[start : start + batch])})

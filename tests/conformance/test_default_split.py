@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,9 +145,20 @@ def test_missing_clips_are_left_out_and_named_once(
     assert str(tmp_path) not in "".join(left_out)
 
 
+def test_a_caption_that_is_none_leaves_its_clip_out(
+    small_model: Model, reference: TorchHost, good_clips: list[Path], tmp_path: Path
+) -> None:
+    chosen = read_split(write_data(tmp_path, good_clips), "test")
+    clips = [replace(chosen.clips[0], captions=("fine", "x" * 1_000_001)), *chosen.clips[1:]]
+    split = embed_split(reference, [], small_model.bundle, clips, 8)
+    assert split.names == tuple(clip.name for clip in good_clips[1:])
+    [sentence] = split.unreadable
+    assert sentence.startswith(f"{good_clips[0].name}: a caption of 1,000,001 characters is too long")
+
+
 def test_where_no_clip_is_left_it_says_so(small_model: Model, reference: TorchHost, tmp_path: Path) -> None:
     chosen = read_split(write_data(tmp_path, [tmp_path / "absent.mp4"]), "test")
-    with pytest.raises(MediaError, match=r"none of the 1 clips can be read; the first: .*absent\.mp4"):
+    with pytest.raises(MediaError, match=r"none of the 1 clips of the split can be read; the first: .*absent\.mp4"):
         compare_rankings(reference, [RuntimeHost(small_model)], small_model.bundle, chosen, 8)
 
 

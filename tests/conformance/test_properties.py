@@ -265,6 +265,14 @@ def test_time_ends_the_search_and_its_shrinking(small_model: Model) -> None:
     assert (result.status, result.where) == ("pass", "2 inputs, then time was up")
 
 
+def test_a_named_input_is_tried_whatever_is_drawn(small_model: Model) -> None:
+    def run(number: int) -> Pair:
+        return Pair({"x": np.zeros(1)}, {"x": np.array([float(number == 5)])})
+
+    found = search(RuntimeHost(small_model), Property("five", [4, 5], st.integers(0, 3), run, "number {}".format), 20)
+    assert (found.status, found.where) == ("fail", "number 5: x at row 0")
+
+
 def test_a_profile_of_one_row_has_no_twins(small_model: Model) -> None:
     cases = {r.case for r in check_properties(RuntimeHost(small_model), small_model.manifest, 1)}
     assert cases == {*VIDEO, *TEXT} - {"video, equal rows", "text, equal rows"}
