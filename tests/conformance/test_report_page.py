@@ -156,6 +156,18 @@ def test_names_are_text(html: str, tags: Tags) -> None:
     assert not [letter for letter in html if not (letter.isprintable() or letter == "\n")]
 
 
+def test_a_host_of_any_name_is_drawn() -> None:
+    """matplotlib would take what stands between two $ for a formula, and refuse a wrong one."""
+    name = "_a $x^{ host $"
+    results = tuple(replace(result, host=name) for result in RESULTS)
+    named = {
+        part: tuple(replace(item, host=name) for item in getattr(DETAILS, part)) for part in ("latencies", "scores")
+    }
+    page = make_page(Report(results, (replace(RETRIEVAL, host=name),), details=replace(DETAILS, **named)))
+    assert page.overview is not None
+    assert name in base64.b64decode(page.overview.uri.partition(",")[2]).decode()
+
+
 def test_thousands_of_results_stay_below_two_megabytes(tmp_path: Path) -> None:
     write_page(many(6000), tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size < 2e6

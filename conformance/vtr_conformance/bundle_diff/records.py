@@ -7,6 +7,8 @@ from typing import Any
 
 from vtr_runtime.manifest import Precision
 
+NAMED = 4  # entries of the manifest in the verdict; the table has all
+
 
 @dataclass(frozen=True)
 class Field:
@@ -41,7 +43,7 @@ class OperatorChange:
 @dataclass(frozen=True)
 class Moved:
     """A stage in both bundles on the same inputs, by A's gate. `cosine` is the smallest of two vectors, None where
-    there are no vectors to compare; `where` and `note` say more."""
+    there are no vectors to compare."""
 
     stage: str
     cases: int
@@ -96,7 +98,9 @@ class BundleDiff:
     def verdict(self) -> str:
         parts = []
         if self.contract:
-            parts.append(f"another contract: {', '.join(field.name for field in self.contract)}")
+            names = [field.name for field in self.contract]
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            parts.append(f"another contract: {', '.join(names[:NAMED])}{more}")
         if self.beyond:
             stages = dict.fromkeys(moved.stage for moved in self.beyond)
             parts.append(f"beyond A's gates ({self.precision}): {', '.join(stages)}")

@@ -58,14 +58,17 @@ def compare_golden(a: Sequence[Case], b: Sequence[Case]) -> tuple[list[Moved], l
     """Of each stage the golden vectors of both, as far as their inputs are the same; they are PyTorch's own, so the
     gates are those of fp32."""
     others = {case.id: case for case in b}
-    pairs, skipped = [], []
+    pairs = []
+    skipped: dict[str, dict[str, None]] = {}
     for case in a:
         other = others.get(case.id)
         if other is not None and _same_inputs(case, other):
             pairs.append(_Pair(case.stage, case.expected, other.expected, case.labels))
         else:
-            skipped.append(f"{case.id}: {'not in B' if other is None else 'other inputs'}")
-    notes = [f"golden vectors that cannot be compared: {', '.join(skipped)}"] if skipped else []
+            reason = "not in B" if other is None else "other inputs"
+            skipped.setdefault(reason, {})[stage_of(case.stage).name] = None
+    said = "; ".join(f"{reason}: {', '.join(stages)}" for reason, stages in skipped.items())
+    notes = [f"golden vectors that cannot be compared: {said}"] if said else []
     return _judge_all(pairs, "fp32"), notes
 
 
@@ -87,6 +90,7 @@ def compare_found(a: Side, b: Side, cases: Sequence[Case]) -> tuple[list[Moved],
     labels = {"caption": words.texts, "clip": clips}
     pairs = [_Pair("ids", ids[0], ids[1], labels), *_outputs("text", texts, labels, notes)]
     pairs += _outputs("video", videos, labels, notes)
+    pairs += _second_stages(a, b, cases, notes)
     ranked = [{"scores": scores(t["embedding"], v["embedding"])} for t, v in zip(texts, videos, strict=True)]
     return _judge_all([*pairs, _Pair("ranking", ranked[0], ranked[1], labels)], a.host.precision), notes
 
@@ -131,10 +135,23 @@ def _outputs(graph: str, found: Sequence[Arrays], labels: Labels, notes: list[st
         stage = EMBEDDING[graph] if name == "embedding" else name
         if stage not in BY_NAME and not stage.startswith("sampler_step_"):
             continue
-        if a[name].shape[-1] != b[name].shape[-1]:
-            notes.append(f"{stage}: vectors of {a[name].shape[-1]} and {b[name].shape[-1]} numbers have no distance")
+        one, other = a[name].shape[1:], b[name].shape[1:]
+        if one != other:
+            notes.append(f"{stage}: {list(one)} and {list(other)} numbers a row have no distance")
             continue
         yield _Pair(stage, {name: a[name]}, {name: b[name]}, labels)
+
+
+def _second_stages(a: Side, b: Side, cases: Sequence[Case], notes: list[str]) -> Iterator[_Pair]:
+    one, other = (side.bundle.manifest.graphs.rerank for side in (a, b))
+    if one is None or other is None:
+        return
+    if one.inputs != other.inputs:
+        notes.append("rerank: the second stages take other inputs")
+        return
+    for case in (case for case in cases if case.stage == "rerank"):
+        found = [{"scores": side.host.run("rerank", dict(case.arrays or {}))["scores"]} for side in (a, b)]
+        yield _Pair("rerank", found[0], found[1], case.labels)
 
 
 def _judge_all(pairs: Sequence[_Pair], precision: Precision) -> list[Moved]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from vtr_export.pages.figures import GREY, new_figure, styled
+from vtr_runtime.console import printable
 
 from ..details.records import Latency, ModuleError, ScorePairs
 from .summary import StageSummary, share_of_limit
@@ -43,7 +44,7 @@ def stage_errors(found: Sequence[StageSummary]) -> Figure:
         colour = COLOURS[place % len(COLOURS)]
         for summary in (summary for summary in found if summary.on == host):
             _mark(view, _decades(summary), stages.index(summary.stage) + offset, summary, colour)
-        view.plot([], [], "o", color=colour, label=host)
+        view.plot([], [], "o", color=colour, label=_plain(host))
     for marker, label in (("X", "failed"), ("o", "not run")):
         fill = GREY if marker == "X" else "none"
         view.plot([], [], marker, color=GREY, markerfacecolor=fill, linestyle="none", label=label)
@@ -72,8 +73,8 @@ def module_errors(found: Sequence[ModuleError]) -> Figure:
             view.plot([place], [top], "X", color=FAILED)
         _name_groups(view, [item.module for item in mine])
         worst = int(np.where(np.isfinite(errors), errors, np.inf).argmax())
-        said = f"largest: {mine[worst].module}, {errors[worst]:.1g}"
-        view.set(title=f"{graph}.onnx; {said}", yscale="log", ylabel="error / norm", xlim=(-1, len(mine)))
+        said = f"{graph}.onnx; largest: {mine[worst].module}, {errors[worst]:.1g}"
+        view.set(title=_plain(said), yscale="log", ylabel="error / norm", xlim=(-1, len(mine)))
         view.yaxis.set_minor_formatter(NullFormatter())
         view.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.5)
     return figure
@@ -91,7 +92,7 @@ def similarities(found: Sequence[ScorePairs]) -> Figure:
         ends = [reference.min(), reference.max()]
         both.plot(ends, ends, color=GREY, linewidth=0.8)
         both.plot(reference, here, ".", color=colour, markersize=4, alpha=0.6)
-        both.set(title=f"{pairs.host} {pairs.backend}", xlabel="cosine in PyTorch", ylabel="cosine here")
+        both.set(title=_plain(f"{pairs.host} {pairs.backend}"), xlabel="cosine in PyTorch", ylabel="cosine here")
         apart.axhline(0, color=GREY, linewidth=0.8)
         apart.plot(reference, here - reference, ".", color=colour, markersize=4, alpha=0.6)
         apart.set(title="difference", xlabel="cosine in PyTorch", ylabel="here - PyTorch")
@@ -123,10 +124,15 @@ def speed_and_error(found: Sequence[Latency], errors: dict[tuple[str, str, str],
         view.yaxis.set_minor_formatter(NullFormatter())
         view.grid(color=GREY, alpha=0.25, linewidth=0.5)
     for place, (host, backend) in enumerate(hosts):
-        views[0].plot([], [], "o", color=COLOURS[place % len(COLOURS)], label=f"{host} {backend}")
+        views[0].plot([], [], "o", color=COLOURS[place % len(COLOURS)], label=_plain(f"{host} {backend}"))
     views[0].plot([], [], "o", color=GREY, markerfacecolor="none", linestyle="none", label="one at a time")
     figure.legend(loc="outside upper center", ncols=4)
     return figure
+
+
+def _plain(name: str) -> str:
+    """A name for matplotlib, which takes $ for a formula and leaves labels with a leading _ out of a legend."""
+    return " " * name.startswith("_") + printable(name).replace("$", r"\$")
 
 
 def _decades(summary: StageSummary) -> float:
@@ -156,7 +162,7 @@ def _name_groups(view: Axes, modules: Sequence[str]) -> None:
         if not labels or labels[-1] != label:
             places.append(place)
             labels.append(label)
-    view.set_xticks(places, labels, rotation=40, ha="right", fontsize=7)
+    view.set_xticks(places, [_plain(label) for label in labels], rotation=40, ha="right", fontsize=7)
 
 
 def _group(module: str) -> str:
