@@ -115,8 +115,18 @@ STAGES = (
     Stage("text_embedding", _INNER, "a lost causal mask, or another activation", ("caption", "number")),
     Stage("sampler_step", _INNER, "another schedule, start or time embedding", ("row", "number")),
     Stage("aligned", _EMBEDDING, "reduced precision in the sampler or the L2 norm", ("caption", "number")),
-    Stage("frame_embeddings", _EMBEDDING, "another normalisation of the pixels", ("clip", "frame", "number")),
-    Stage("video_embedding", _EMBEDDING, "a mask that is ignored, or reduced precision", ("clip", "number")),
+    Stage(
+        "frame_embeddings",
+        _EMBEDDING,
+        "another normalisation of the pixels, another activation, or a frame mask that is ignored",
+        ("clip", "frame", "number"),
+    ),
+    Stage(
+        "video_embedding",
+        _EMBEDDING,
+        "another setting of the temporal head (differences, subsets, alpha), or reduced precision",
+        ("clip", "number"),
+    ),
     Stage(
         "rerank",
         _within("scale", "difference / largest score"),

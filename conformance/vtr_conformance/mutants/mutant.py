@@ -35,7 +35,8 @@ def applied(patches: Sequence[Patch]) -> Iterator[None]:
         yield
 
 
-def always(_: ModelConfig) -> str:
+def never(_: ModelConfig) -> str:
+    """Of a mistake that makes a difference to every model."""
     return ""
 
 
@@ -47,7 +48,7 @@ class Mutant:
     name: str
     mistake: str
     expected: tuple[str, ...]
-    makes_no_difference: Reason = always
+    makes_no_difference: Reason = never
 
 
 def _keep_feed(_: str, feed: Arrays) -> Arrays:

@@ -65,4 +65,4 @@ class Suite:
                 results += check_properties(host, self.manifest, BATCH)
             if not whole and first_moved(results, self.manifest, debug_outputs=False) is not None:
                 break
-        return Report(tuple(results))
+        return Report(tuple(results), precision=host.precision)

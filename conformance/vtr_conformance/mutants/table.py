@@ -12,15 +12,13 @@ from vtr_runtime.publish import staged_file
 
 from .check import Outcome
 
-COLUMNS = ("mutant", "what is wrong", "stage expected", "found first", "by", "without debug outputs", "")
+STATUSES = ("caught", "wrong stage", "missed", "not applicable")
+COLUMNS = ("mutant", "what is wrong", "stage expected", "found first", "by", "without debug outputs", "outcome")
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     counts = [f"{sum(outcome.status == status for outcome in outcomes)} {status}" for status in STATUSES]
     return f"{len(outcomes)} mutants: {', '.join(counts)}"
-
-
-STATUSES = ("caught", "wrong stage", "missed", "not applicable")
 
 
 def print_outcomes(outcomes: Sequence[Outcome], title: str) -> None:
@@ -79,10 +77,10 @@ Each mutant is a host or an export with one mistake that such programs really ma
 blame the stage where the mistake is made; the command ends with 3 otherwise. A host mutant is the runtime with one of
 its parts replaced, on the right bundle. An export mutant is a graph traced from a model that was changed after its
 golden vectors were made, in a bundle whose hashes fit. A mistake that makes no difference to a model is not applicable,
-which is never counted as caught. Where the last column but one names another stage, it is what a bundle without
-`--debug-outputs` shows first: the inner stage is not there to be asked.
+which is never counted as caught. *Without debug outputs* is the stage that a bundle exported without `--debug-outputs`
+shows first: the inner stages are not there to be asked.
 
-{summary}. Model: {model}; weights that begin at zero were redrawn. {proof}
+{summary}. Model: {model}. {proof}
 
 {rows}
 """

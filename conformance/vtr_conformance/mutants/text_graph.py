@@ -12,7 +12,7 @@ from vtr_export.model.attention import Attention, QuickGELU, ResidualBlock
 from vtr_export.model.config import ModelConfig
 
 from .feeding import no_second_stage
-from .mutant import ExportMutant, Patch, always
+from .mutant import ExportMutant, Patch, Reason, never
 
 # The one that most implementations confuse 1.702 with.
 ROUNDED_FACTOR = 1.7
@@ -106,9 +106,7 @@ def _words_with_their_ends(model: RetrievalModel) -> None:
     model.text.backbone.word_mask = lambda input_ids: right(input_ids) | (torch.arange(input_ids.shape[1]) == 0)  # type: ignore[method-assign]
 
 
-def _text(
-    name: str, mistake: str, change: Callable[[RetrievalModel], object], differs: Callable[[ModelConfig], str] = always
-) -> ExportMutant:
+def _text(name: str, mistake: str, change: Callable[[RetrievalModel], object], differs: Reason = never) -> ExportMutant:
     return ExportMutant(
         name=name,
         mistake=mistake,
