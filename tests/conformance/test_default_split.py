@@ -153,7 +153,7 @@ def test_a_caption_that_is_none_leaves_its_clip_out(
     split = embed_split(reference, [], small_model.bundle, clips, 8)
     assert split.names == tuple(clip.name for clip in good_clips[1:])
     [sentence] = split.unreadable
-    assert sentence.startswith(f"{good_clips[0].name}: a caption of 1,000,001 characters is too long")
+    assert sentence.startswith(f"{good_clips[0].name}: caption 1: a caption of 1,000,001 characters is too long")
 
 
 def test_where_no_clip_is_left_it_says_so(small_model: Model, reference: TorchHost, tmp_path: Path) -> None:
