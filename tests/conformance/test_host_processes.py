@@ -277,9 +277,9 @@ def test_a_crash_in_one_graph_leaves_the_rest_of_the_host_and_the_other_hosts(
     assert done.exit_code == 3
     assert "first stage that moved: frame_embeddings (crashing, onnx-cpu)" in done.stdout
     lines = [json.loads(line) for line in (tmp_path / "conformance.jsonl").read_text().splitlines()]
-    *results, last = [line for line in lines if "retrieval" not in line]
+    results, last = [line for line in lines if "stage" in line], lines[-1]
     by_host = {name: [row for row in results if row["host"] == name] for name in ("vtr-runtime", "crashing")}
-    assert {row["status"] for row in by_host["vtr-runtime"]} == {"pass"}
+    assert {row["stage"] for row in by_host["vtr-runtime"] if row["status"] != "pass"} == {"retrieval"}  # no --ckpt
     passed = {row["stage"] for row in by_host["crashing"] if row["status"] == "pass"}
     assert passed >= {"pixels", "ids", "text_embedding", "aligned"}
     failed = [row for row in by_host["crashing"] if row["status"] == "fail"]
@@ -291,4 +291,4 @@ def test_a_host_that_never_answers_is_no_proof(small_bundle: Path, tmp_path: Pat
     command = [sys.executable, str(HERE / "scripted_host.py"), "dies at hello", str(tmp_path / "starts")]
     report = run(small_bundle, commands=(shlex.join(command),), batches=(1, 2))
     assert not report.passed
-    assert {result.status for result in report.results} == {"fail"}
+    assert {result.status for result in report.results if result.stage != "retrieval"} == {"fail"}

@@ -131,7 +131,7 @@ def test_cells_say_status_and_figures_in_words(tags: Tags) -> None:
         "✗ no answer",
         "○ not run",
         "✓ 2e-07 of 1e-05",
-        "44.0 (-1.0)",
+        "44 (-1)",
         "71 of 80",
         "gelu 2 of 3",
         "ms.BiasGelu 0 2",
