@@ -2,7 +2,7 @@
 
 #include <utility>
 
-namespace vtr {
+namespace vtr::internal {
 
 void Cancel::request() {
   requested_.store(true, std::memory_order_release);
@@ -27,4 +27,4 @@ void check_cancelled(const Cancel *cancel) {
   if (cancel != nullptr && cancel->requested()) throw Error(VTR_CANCELLED, "the call was cancelled");
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

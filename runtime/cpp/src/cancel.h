@@ -8,7 +8,7 @@
 
 #include "status.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 class Cancel {
  public:
@@ -39,4 +39,4 @@ class Cancel {
 // Error(VTR_CANCELLED) once a request was made; `cancel` may be null.
 void check_cancelled(const Cancel *cancel);
 
-}  // namespace vtr
+}  // namespace vtr::internal

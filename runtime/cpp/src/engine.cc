@@ -2,10 +2,11 @@
 
 #include <onnxruntime_c_api.h>
 
+#include <cstring>
 #include <mutex>
 #include <utility>
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // The oldest library that serves: newer ones hand out this version of the interface too.
@@ -82,6 +83,30 @@ size_t bytes_of(const Tensor &tensor) {
   size_t bytes = tensor.type == ElementType::kInt32 || tensor.type == ElementType::kFloat ? 4 : 1;
   for (const int64_t axis : tensor.shape) bytes *= static_cast<size_t>(axis);
   return bytes;
+}
+
+Output copy_of(OrtValue *value, const std::string &name) {
+  OrtTensorTypeAndShapeInfo *made = nullptr;
+  check(api().GetTensorTypeAndShape(value, &made), "reading an output");
+  const Handle<OrtTensorTypeAndShapeInfo> info(made, [](auto *it) { api().ReleaseTensorTypeAndShapeInfo(it); });
+  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+  size_t axes = 0;
+  void *data = nullptr;
+  check(api().GetTensorElementType(made, &type), "reading an output");
+  check(api().GetDimensionsCount(made, &axes), "reading an output");
+  Output found;
+  found.shape.resize(axes);
+  check(api().GetDimensions(made, found.shape.data(), axes), "reading an output");
+  check(api().GetTensorMutableData(value, &data), "reading an output");
+  bool known = false;
+  for (const ElementType kind : {ElementType::kUint8, ElementType::kBool, ElementType::kInt32, ElementType::kFloat}) {
+    if (element(kind) == type) found.type = kind, known = true;
+  }
+  if (!known) throw Error(VTR_BACKEND_ERROR, "the graph's output " + name + " is of a type that no bundle has");
+  const size_t bytes = bytes_of({name.c_str(), found.type, data, found.shape});
+  found.bytes.resize(bytes);
+  if (bytes != 0) std::memcpy(found.bytes.data(), data, bytes);
+  return found;
 }
 
 using Entries = std::vector<std::pair<const char *, std::string>>;
@@ -200,44 +225,96 @@ const std::string &Engine::backend() const { return state_->options.backend; }
 
 size_t Engine::text_rows() const { return state_->options.backend == "onnx-cpu" ? 16 : 64; }
 
-void Engine::run(const std::string &graph, const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs,
-                 Cancel *cancel) const {
-  const auto session = state_->sessions.find(graph);
-  if (session == state_->sessions.end()) {
-    throw Error(VTR_UNAVAILABLE, "this bundle has no graph '" + graph + "'; export it with one");
+// One run of a graph: what it is given, and what comes back.
+class Engine::Call {
+ public:
+  Call(const State &state, const std::string &graph, const std::vector<Tensor> &inputs) : state_(state), graph_(graph) {
+    const auto found = state.sessions.find(graph);
+    if (found == state.sessions.end()) {
+      throw Error(VTR_UNAVAILABLE, "this bundle has no graph '" + graph + "'; export it with one");
+    }
+    session_ = found->second.get();
+    for (const Tensor &tensor : inputs) {
+      input_names_.push_back(tensor.name);
+      given_.push_back(wrap(tensor));
+    }
   }
-  check_cancelled(cancel);
-  std::vector<Handle<OrtValue>> values;
-  std::vector<const char *> input_names, output_names;
-  std::vector<const OrtValue *> given;
-  std::vector<OrtValue *> wanted;
-  const auto wrap = [&](const Tensor &tensor) {
+  OrtSession *session() const { return session_; }
+  // Let an output be written into memory of the caller's.
+  void write(const Tensor &tensor) {
+    output_names_.push_back(tensor.name);
+    wanted_.push_back(wrap(tensor));
+  }
+  // Let an output be made; it comes from `output` afterwards.
+  void make(const char *name) {
+    output_names_.push_back(name);
+    wanted_.push_back(nullptr);
+  }
+  OrtValue *output(size_t index) const { return wanted_[index]; }
+  ~Call() {
+    for (OrtValue *value : wanted_) api().ReleaseValue(value);
+    for (const OrtValue *value : given_) api().ReleaseValue(const_cast<OrtValue *>(value));
+  }
+  Call(const Call &) = delete;
+  Call &operator=(const Call &) = delete;
+
+  void run(Cancel *cancel) {
+    check_cancelled(cancel);
+    OrtRunOptions *made = nullptr;
+    check(api().CreateRunOptions(&made), "starting a run");
+    const Handle<OrtRunOptions> options(made, [](OrtRunOptions *it) { api().ReleaseRunOptions(it); });
+    const Cancel::Scope scope(cancel, [made] { api().ReleaseStatus(api().RunOptionsSetTerminate(made)); });
+    OrtStatus *status = api().Run(session_, made, input_names_.data(), given_.data(), given_.size(),
+                                  output_names_.data(), wanted_.size(), wanted_.data());
+    if (status != nullptr && cancel != nullptr && cancel->requested()) {
+      api().ReleaseStatus(status);
+      check_cancelled(cancel);
+    }
+    check(status, "running graph '" + graph_ + "'");
+  }
+
+ private:
+  OrtValue *wrap(const Tensor &tensor) const {
     OrtValue *value = nullptr;
-    check(api().CreateTensorWithDataAsOrtValue(state_->memory.get(), tensor.data, bytes_of(tensor), tensor.shape.data(),
+    check(api().CreateTensorWithDataAsOrtValue(state_.memory.get(), tensor.data, bytes_of(tensor), tensor.shape.data(),
                                                tensor.shape.size(), element(tensor.type), &value),
           "taking a tensor");
-    values.emplace_back(value, [](OrtValue *it) { api().ReleaseValue(it); });
     return value;
-  };
-  for (const Tensor &tensor : inputs) {
-    input_names.push_back(tensor.name);
-    given.push_back(wrap(tensor));
   }
-  for (const Tensor &tensor : outputs) {
-    output_names.push_back(tensor.name);
-    wanted.push_back(wrap(tensor));
-  }
-  OrtRunOptions *made = nullptr;
-  check(api().CreateRunOptions(&made), "starting a run");
-  const Handle<OrtRunOptions> options(made, [](OrtRunOptions *it) { api().ReleaseRunOptions(it); });
-  const Cancel::Scope scope(cancel, [made] { api().ReleaseStatus(api().RunOptionsSetTerminate(made)); });
-  OrtStatus *status = api().Run(session->second.get(), made, input_names.data(), given.data(), given.size(),
-                                output_names.data(), wanted.size(), wanted.data());
-  if (status != nullptr && cancel != nullptr && cancel->requested()) {
-    api().ReleaseStatus(status);
-    check_cancelled(cancel);
-  }
-  check(status, "running graph '" + graph + "'");
+
+  const State &state_;
+  const std::string &graph_;
+  OrtSession *session_ = nullptr;
+  std::vector<const char *> input_names_, output_names_;
+  std::vector<const OrtValue *> given_;
+  std::vector<OrtValue *> wanted_;
+};
+
+void Engine::run(const std::string &graph, const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs,
+                 Cancel *cancel) const {
+  Call call(*state_, graph, inputs);
+  for (const Tensor &tensor : outputs) call.write(tensor);
+  call.run(cancel);
 }
 
-}  // namespace vtr
+std::map<std::string, Output> Engine::run_all(const std::string &graph, const std::vector<Tensor> &inputs) const {
+  Call call(*state_, graph, inputs);
+  size_t count = 0;
+  check(api().SessionGetOutputCount(call.session(), &count), "reading a graph");
+  OrtAllocator *allocator = nullptr;
+  check(api().GetAllocatorWithDefaultOptions(&allocator), "reading a graph");
+  std::vector<std::string> names;
+  for (size_t i = 0; i < count; ++i) {
+    char *name = nullptr;
+    check(api().SessionGetOutputName(call.session(), i, allocator, &name), "reading a graph");
+    names.emplace_back(name);
+    check(api().AllocatorFree(allocator, name), "reading a graph");
+  }
+  for (const std::string &name : names) call.make(name.c_str());
+  call.run(nullptr);
+  std::map<std::string, Output> found;
+  for (size_t i = 0; i < count; ++i) found.emplace(names[i], copy_of(call.output(i), names[i]));
+  return found;
+}
+
+}  // namespace vtr::internal

@@ -10,7 +10,7 @@
 #include "bundle.h"
 #include "cancel.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 struct EngineOptions {
   std::string backend = "onnx-cpu";
@@ -34,6 +34,13 @@ struct Tensor {
 // A read-only input; ONNX Runtime's interface takes no const, and does not write to inputs.
 Tensor input(const char *name, ElementType type, const void *data, std::vector<int64_t> shape);
 
+// An output of a graph, whatever its shape.
+struct Output {
+  ElementType type;
+  std::vector<int64_t> shape;
+  std::vector<uint8_t> bytes;
+};
+
 class Engine {
  public:
   // Opens the graphs video, text and, where the bundle has one, rerank. Error(VTR_UNAVAILABLE) for a provider that this
@@ -44,6 +51,8 @@ class Engine {
   // Safe from many threads at once.
   void run(const std::string &graph, const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs,
            Cancel *cancel) const;
+  // Every output that the graph has, debug outputs too, in memory of its own; bool as bytes of 0 and 1.
+  std::map<std::string, Output> run_all(const std::string &graph, const std::vector<Tensor> &inputs) const;
   bool has(const std::string &graph) const;
   const std::string &backend() const;
   // How many sentences at a time cost least (benchmarks/throughput).
@@ -51,7 +60,8 @@ class Engine {
 
  private:
   struct State;
+  class Call;
   std::unique_ptr<State> state_;
 };
 
-}  // namespace vtr
+}  // namespace vtr::internal

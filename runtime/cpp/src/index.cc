@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // Rows between two looks at a request to stop.
@@ -154,4 +154,4 @@ bool Index::frame_embeddings(size_t row, size_t frames, float *out) const {
   return true;
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

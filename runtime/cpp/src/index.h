@@ -8,7 +8,7 @@
 #include "cancel.h"
 #include "tensor_file.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 struct Hit {
   size_t row;
@@ -40,4 +40,4 @@ class Index {
   const uint8_t *vectors_ = nullptr, *names_ = nullptr, *offsets_ = nullptr, *spans_ = nullptr, *frame_rows_ = nullptr;
 };
 
-}  // namespace vtr
+}  // namespace vtr::internal

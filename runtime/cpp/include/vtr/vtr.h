@@ -115,6 +115,7 @@ typedef struct vtr_model_info {
   size_t context_length; /* ids of a sentence */
   int32_t has_rerank;
   int32_t has_frame_embeddings;
+  double rerank_weight; /* total = cosine + weight * score of the second stage */
 } vtr_model_info;
 VTR_EXPORT vtr_status *vtr_model_describe(const vtr_model *model, vtr_model_info *info);
 
@@ -148,11 +149,6 @@ typedef struct vtr_clip {
 
 /* Resize and crop as the model was trained with (Pillow's antialiased bicubic): pixels uint8 [S, S, 3]. */
 VTR_EXPORT vtr_status *vtr_resize_frame(const vtr_frame *frame, size_t size, uint8_t *pixels);
-/* Which frames of a clip the model sees: of `count` presentation times in seconds, as integers over `denominator`, in
- * any order; `duration` of the last frame, 0 where it is not known. indices: [T], into the sorted distinct times;
- * found: how many of them are used. */
-VTR_EXPORT vtr_status *vtr_sample_frames(const int64_t *times, size_t count, int64_t denominator, int64_t duration,
-                                         size_t frames, size_t *indices, size_t *found);
 /* embeddings: float [count, dim]. frame_embeddings: float [count, T, dim], or NULL. Frames of S x S are taken as they
  * stand, without a copy where a clip has all T of them one behind the other. */
 VTR_EXPORT vtr_status *vtr_embed_clips(vtr_model *model, const vtr_clip *clips, size_t count, vtr_cancel *cancel,
@@ -208,6 +204,10 @@ VTR_EXPORT const char *vtr_index_space(const vtr_index *index);
  * where the index has fewer rows, the rest has row == SIZE_MAX. VTR_SPACE_ERROR where the spaces differ. */
 VTR_EXPORT vtr_status *vtr_index_search(const vtr_index *index, const char *space, const float *queries, size_t count,
                                         size_t k, vtr_cancel *cancel, vtr_hit *hits);
+
+/* The frames' embeddings that an index keeps of a row, for vtr_rerank: float [frames, dim] and mask uint8 [frames]. */
+VTR_EXPORT vtr_status *vtr_index_frame_embeddings(const vtr_index *index, size_t row, size_t frames,
+                                                  float *frame_embeddings, uint8_t *mask);
 
 /* Free what the library gave to be freed. */
 VTR_EXPORT void vtr_free(void *memory);
