@@ -251,21 +251,18 @@ class Engine::Call {
     wanted_.push_back(nullptr);
   }
   OrtValue *output(size_t index) const { return wanted_[index]; }
-  ~Call() {
-    for (OrtValue *value : wanted_) api().ReleaseValue(value);
-    for (const OrtValue *value : given_) api().ReleaseValue(const_cast<OrtValue *>(value));
-  }
-  Call(const Call &) = delete;
-  Call &operator=(const Call &) = delete;
-
   void run(Cancel *cancel) {
     check_cancelled(cancel);
     OrtRunOptions *made = nullptr;
     check(api().CreateRunOptions(&made), "starting a run");
     const Handle<OrtRunOptions> options(made, [](OrtRunOptions *it) { api().ReleaseRunOptions(it); });
     const Cancel::Scope scope(cancel, [made] { api().ReleaseStatus(api().RunOptionsSetTerminate(made)); });
+    const std::vector<OrtValue *> before = wanted_;
     OrtStatus *status = api().Run(session_, made, input_names_.data(), given_.data(), given_.size(),
                                   output_names_.data(), wanted_.size(), wanted_.data());
+    for (size_t i = 0; i < wanted_.size(); ++i) {
+      if (before[i] == nullptr && wanted_[i] != nullptr) own(wanted_[i]);
+    }
     if (status != nullptr && cancel != nullptr && cancel->requested()) {
       api().ReleaseStatus(status);
       check_cancelled(cancel);
@@ -274,11 +271,15 @@ class Engine::Call {
   }
 
  private:
-  OrtValue *wrap(const Tensor &tensor) const {
+  OrtValue *wrap(const Tensor &tensor) {
     OrtValue *value = nullptr;
     check(api().CreateTensorWithDataAsOrtValue(state_.memory.get(), tensor.data, bytes_of(tensor), tensor.shape.data(),
                                                tensor.shape.size(), element(tensor.type), &value),
           "taking a tensor");
+    return own(value);
+  }
+  OrtValue *own(OrtValue *value) {
+    owned_.emplace_back(value, [](OrtValue *it) { api().ReleaseValue(it); });
     return value;
   }
 
@@ -288,6 +289,7 @@ class Engine::Call {
   std::vector<const char *> input_names_, output_names_;
   std::vector<const OrtValue *> given_;
   std::vector<OrtValue *> wanted_;
+  std::vector<Handle<OrtValue>> owned_;
 };
 
 void Engine::run(const std::string &graph, const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs,
