@@ -5,7 +5,7 @@
 #include "status.h"
 #include "unicode.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 uint64_t key(int32_t first, int32_t second) {
@@ -98,4 +98,4 @@ void Bpe::encode(std::string_view word, std::vector<int32_t> &ids) const {
   for (uint32_t place = 0; place < count; place = symbols[place].after) ids.push_back(symbols[place].id);
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace vtr {
+namespace vtr::internal {
 
 // Which ids stand for which texts; bytes are written as GPT-2 writes them (0x20 is "Ġ"), in UTF-8.
 using Vocabulary = std::unordered_map<std::string, int32_t>;
@@ -40,4 +40,4 @@ class Bpe {
   std::unordered_map<uint64_t, Merge, PairHash> merges_;
 };
 
-}  // namespace vtr
+}  // namespace vtr::internal
