@@ -32,22 +32,11 @@ size_t Model::pixels_of_clip() const {
   return spec.count * spec.size * spec.size * 3;
 }
 
-void Model::tokenize(const std::vector<std::string_view> &texts, int32_t *ids) const {
-  for (size_t row = 0; row < texts.size(); ++row) {
-    try {
-      tokenizer_.encode(texts[row], ids + row * manifest().text.context_length);
-    } catch (const Error &error) {
-      if (error.code() != VTR_TEXT_ERROR) throw;
-      throw Error(VTR_TEXT_ERROR, "caption " + std::to_string(row) + ": " + error.what());
-    }
-  }
-}
-
-void Model::embed_texts(const std::vector<std::string_view> &texts, Cancel *cancel, float *out) const {
+void Model::embed_texts(const vtr_string *texts, size_t count, Cancel *cancel, float *out) const {
   const size_t length = manifest().text.context_length;
-  std::vector<int32_t> ids(texts.size() * length);
-  tokenize(texts, ids.data());
-  embed_ids(ids.data(), texts.size(), length, cancel, out);
+  std::vector<int32_t> ids(count * length);
+  tokenizer_.encode(texts, count, ids.data());
+  embed_ids(ids.data(), count, length, cancel, out);
 }
 
 void Model::embed_ids(const int32_t *ids, size_t count, size_t length, Cancel *cancel, float *out) const {

@@ -31,11 +31,9 @@ class Model {
   // The video graph also gives an embedding of each frame.
   bool has_frame_embeddings() const;
 
-  // ids int32 [count, context_length].
-  void tokenize(const std::vector<std::string_view> &texts, int32_t *ids) const;
   // ids int32 [count, length] -> float [count, dim].
   void embed_ids(const int32_t *ids, size_t count, size_t length, Cancel *cancel, float *out) const;
-  void embed_texts(const std::vector<std::string_view> &texts, Cancel *cancel, float *out) const;
+  void embed_texts(const vtr_string *texts, size_t count, Cancel *cancel, float *out) const;
   // pixels uint8 [count, T, S, S, 3], mask uint8 [count, T] -> float [count, dim]; frames float [count, T, dim] or
   // null.
   void embed_pixels(const uint8_t *pixels, const uint8_t *mask, size_t count, Cancel *cancel, float *out,

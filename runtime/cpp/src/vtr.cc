@@ -16,6 +16,7 @@
 #include "model.h"
 #include "sampling.h"
 #include "text_cleaning.h"
+#include "unicode.h"
 
 #ifndef VTR_LIBRARY_VERSION
 #error "the build gives VTR_LIBRARY_VERSION"
@@ -136,12 +137,9 @@ std::string_view view(const vtr_string &text) {
   return {text.data == nullptr ? "" : text.data, text.size};
 }
 
-std::vector<std::string_view> views(const vtr_string *texts, size_t count) {
+void check_texts(const vtr_string *texts, size_t count) {
   if (count != 0) need(texts, "texts");
-  std::vector<std::string_view> found;
-  found.reserve(count);
-  for (size_t i = 0; i < count; ++i) found.push_back(view(texts[i]));
-  return found;
+  for (size_t i = 0; i < count; ++i) view(texts[i]);
 }
 
 internal::FrameView view(const vtr_frame *frame) {
@@ -168,7 +166,7 @@ std::optional<internal::Window> view(const vtr_window *window) {
                                           "; give seconds from the video's first frame, 0 or more");
   }
   internal::Window found;
-  found.start = window->start;
+  if (window->start > 0) found.start = window->start;
   if (window->end > window->start && std::isfinite(window->end)) found.end = window->end;
   return found;
 }
@@ -276,7 +274,8 @@ vtr_status *vtr_tokenize(const vtr_model *model, const vtr_string *texts, size_t
     Handles::check(model, "model");
     if (count != 0) need(ids, "ids");
     check_count(count, model->model.manifest().text.context_length);
-    model->model.tokenize(views(texts, count), ids);
+    check_texts(texts, count);
+    model->model.tokenizer().encode(texts, count, ids);
   });
 }
 
@@ -285,7 +284,7 @@ vtr_status *vtr_clean_text(vtr_string text, char **out, size_t *out_size) {
     need(out, "out");
     need(out_size, "out_size");
     *out = nullptr;
-    const std::string cleaned = internal::clean(view(text));
+    const std::string cleaned = internal::to_utf8(internal::clean(view(text)));
     auto *copy = static_cast<char *>(std::malloc(cleaned.size() + 1));
     if (copy == nullptr) throw std::bad_alloc();
     std::memcpy(copy, cleaned.c_str(), cleaned.size() + 1);
@@ -301,7 +300,8 @@ vtr_status *vtr_embed_texts(vtr_model *model, const vtr_string *texts, size_t co
     check_cancel(cancel);
     if (count != 0) need(embeddings, "embeddings");
     check_count(count, model->model.manifest().dim);
-    model->model.embed_texts(views(texts, count), cancel, embeddings);
+    check_texts(texts, count);
+    model->model.embed_texts(texts, count, cancel, embeddings);
   });
 }
 

@@ -55,7 +55,9 @@ Answer Host::answer(const Question &question) const {
   if (question.stage == "ids") {
     const size_t length = model_.manifest().text.context_length;
     std::vector<int32_t> ids(question.texts.size() * length);
-    model_.tokenize({question.texts.begin(), question.texts.end()}, ids.data());
+    std::vector<vtr_string> texts;
+    for (const std::string &text : question.texts) texts.push_back({text.data(), text.size()});
+    model_.tokenizer().encode(texts.data(), texts.size(), ids.data());
     return {{{"ids", Array::of("I32", {question.texts.size(), length}, ids)}}, ""};
   }
   return answer_in_graph(question.stage, question.tensors);
