@@ -145,16 +145,14 @@ void Model::embed_clips(const std::vector<std::vector<FrameView>> &clips, Cancel
   }
 }
 
-void Model::rerank(std::string_view text, const float *frames, const uint8_t *mask, size_t count, Cancel *cancel,
-                   float *scores) const {
+void Model::rerank(std::string_view text, const float *weights, const float *frames, const uint8_t *mask, size_t count,
+                   Cancel *cancel, float *scores) const {
   const auto graph = manifest().graphs.find("rerank");
   if (graph == manifest().graphs.end() || !manifest().rerank) {
     throw Error(VTR_UNAVAILABLE, "this bundle has no second stage; export it with --rerank");
   }
-  if (manifest().rerank->textual_attention) {
-    throw Error(VTR_UNAVAILABLE,
-                "this bundle's second stage weighs words by their parts of speech, which this library does not find; "
-                "rerank with the Python runtime");
+  if (manifest().rerank->textual_attention && weights == nullptr) {
+    misuse("this bundle's second stage weighs words; give word_weights, 2 for nouns, verbs and adjectives and else 1");
   }
   const size_t frame_count = manifest().frames.count, dim = manifest().dim, length = manifest().text.context_length;
   for (size_t i = 0; i < count * frame_count; ++i) {
@@ -184,6 +182,8 @@ void Model::rerank(std::string_view text, const float *frames, const uint8_t *ma
         inputs.push_back(input("word_embeddings", ElementType::kFloat, words.data(), {axis(used), axis(dim)}));
       } else if (name == "word_mask") {
         inputs.push_back(input("word_mask", ElementType::kBool, word_mask.data(), {axis(used)}));
+      } else if (name == "word_weights") {
+        inputs.push_back(input("word_weights", ElementType::kFloat, weights, {axis(used)}));
       } else if (name == "frame_embeddings") {
         inputs.push_back(input("frame_embeddings", ElementType::kFloat, frames + start * frame_count * dim,
                                {axis(rows), axis(frame_count), axis(dim)}));

@@ -40,9 +40,10 @@ class Model {
                     float *frames) const;
   // Clips of 1 to T frames of any size.
   void embed_clips(const std::vector<std::vector<FrameView>> &clips, Cancel *cancel, float *out, float *frames) const;
-  // float [count, T, dim] and uint8 [count, T] -> float [count].
-  void rerank(std::string_view text, const float *frames, const uint8_t *mask, size_t count, Cancel *cancel,
-              float *scores) const;
+  // frames float [count, T, dim] and mask uint8 [count, T] -> scores float [count]; weights float [context_length], or
+  // null where the bundle does not weigh words.
+  void rerank(std::string_view text, const float *weights, const float *frames, const uint8_t *mask, size_t count,
+              Cancel *cancel, float *scores) const;
   Frames read_video(const std::string &path, const std::optional<Window> &window, Cancel *cancel) const;
 
   size_t pixels_of_clip() const;

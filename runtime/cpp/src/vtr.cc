@@ -262,7 +262,8 @@ vtr_status *vtr_model_describe(const vtr_model *model, vtr_model_info *info) {
     found.frames = manifest.frames.count;
     found.frame_size = manifest.frames.size;
     found.context_length = manifest.text.context_length;
-    found.has_rerank = manifest.rerank && !manifest.rerank->textual_attention;
+    found.has_rerank = manifest.rerank.has_value();
+    found.weighs_words = manifest.rerank && manifest.rerank->textual_attention;
     found.has_frame_embeddings = model->model.has_frame_embeddings();
     found.rerank_weight = manifest.rerank ? manifest.rerank->weight : 0;
     std::memcpy(info, &found, size);
@@ -403,8 +404,8 @@ vtr_status *vtr_embed_video(vtr_model *model, const char *path, const vtr_window
   });
 }
 
-vtr_status *vtr_rerank(vtr_model *model, vtr_string text, const float *frame_embeddings, const uint8_t *mask,
-                       size_t count, vtr_cancel *cancel, float *scores) {
+vtr_status *vtr_rerank(vtr_model *model, vtr_string text, const float *word_weights, const float *frame_embeddings,
+                       const uint8_t *mask, size_t count, vtr_cancel *cancel, float *scores) {
   return guard([&] {
     Handles::check(model, "model");
     check_cancel(cancel);
@@ -413,7 +414,7 @@ vtr_status *vtr_rerank(vtr_model *model, vtr_string text, const float *frame_emb
     need(mask, "mask");
     need(scores, "scores");
     check_count(count, model->model.manifest().dim * model->model.manifest().frames.count);
-    model->model.rerank(view(text), frame_embeddings, mask, count, cancel, scores);
+    model->model.rerank(view(text), word_weights, frame_embeddings, mask, count, cancel, scores);
   });
 }
 

@@ -115,6 +115,7 @@ typedef struct vtr_model_info {
   size_t context_length; /* ids of a sentence */
   int32_t has_rerank;
   int32_t has_frame_embeddings;
+  int32_t weighs_words; /* the second stage takes a weight for each word */
   double rerank_weight; /* total = cosine + weight * score of the second stage */
 } vtr_model_info;
 VTR_EXPORT vtr_status *vtr_model_describe(const vtr_model *model, vtr_model_info *info);
@@ -178,9 +179,12 @@ VTR_EXPORT vtr_status *vtr_embed_video(vtr_model *model, const char *path, const
 /* ---- The second stage ---- */
 
 /* Score `count` candidates of one sentence by the bundle's graph: frame_embeddings float [count, T, dim], mask uint8
- * [count, T] -> scores float [count]. VTR_UNAVAILABLE where the bundle has no such graph, or one that weighs words. */
-VTR_EXPORT vtr_status *vtr_rerank(vtr_model *model, vtr_string text, const float *frame_embeddings, const uint8_t *mask,
-                                  size_t count, vtr_cancel *cancel, float *scores);
+ * [count, T] -> scores float [count]. word_weights float [context_length], one for each id of vtr_tokenize: 2 for
+ * nouns, verbs and adjectives, else 1, where the bundle weighs words (vtr_model_info.weighs_words); else NULL.
+ * VTR_UNAVAILABLE where the bundle has no such graph. */
+VTR_EXPORT vtr_status *vtr_rerank(vtr_model *model, vtr_string text, const float *word_weights,
+                                  const float *frame_embeddings, const uint8_t *mask, size_t count, vtr_cancel *cancel,
+                                  float *scores);
 
 /* ---- Indexes ---- */
 

@@ -126,14 +126,15 @@ class Model {
 
   // Scores of `count` candidates: frame embeddings [count, T, dim], mask [count, T].
   std::vector<float> rerank(std::string_view text, const std::vector<float> &frame_embeddings,
-                            const std::vector<uint8_t> &mask, const Cancel *cancel = nullptr) const {
+                            const std::vector<uint8_t> &mask, const float *word_weights = nullptr,
+                            const Cancel *cancel = nullptr) const {
     const size_t count = mask.size() / info_.frames;
     if (mask.size() != count * info_.frames || frame_embeddings.size() != mask.size() * info_.dim) {
       throw Error(VTR_INVALID_ARGUMENT, "the frames' embeddings and their mask do not fit together");
     }
     std::vector<float> scores(count);
-    check(vtr_rerank(get(), {text.data(), text.size()}, frame_embeddings.data(), mask.data(), count, raw(cancel),
-                     scores.data()));
+    check(vtr_rerank(get(), {text.data(), text.size()}, word_weights, frame_embeddings.data(), mask.data(), count,
+                     raw(cancel), scores.data()));
     return scores;
   }
 
