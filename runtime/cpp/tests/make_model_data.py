@@ -93,7 +93,7 @@ def make_index(folder: Path) -> None:
         ["embed", bundle, str(clips), "-o", str(rows), "--window", "1", "--stride", "0.5"],
         ["index", bundle, str(rows), "-o", str(index)],
     ):
-        subprocess.run([sys.executable, "-m", "vtr_runtime", *words], check=True)
+        subprocess.run([sys.executable, "-m", "vtr_runtime.cli", *words], check=True)
 
 
 def expect_search(model: Model, texts: list[str], path: Path) -> dict[str, NDArray[Any]]:

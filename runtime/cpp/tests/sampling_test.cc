@@ -98,7 +98,8 @@ TEST(Sampling, TheNearestDoubleIsRoundedOnce) {
   EXPECT_EQ(vtr::internal::nearest_double((vtr::internal::Wide{1} << 53) + 1, 1), 0x1p53);      // half way: to even
   EXPECT_EQ(vtr::internal::nearest_double((vtr::internal::Wide{1} << 54) + 3, 1), 0x1p54 + 4);  // above half way
   EXPECT_EQ(vtr::internal::nearest_double((vtr::internal::Wide{1} << 53) - 1, 1), 0x1p53 - 1);
-  EXPECT_EQ(vtr::internal::nearest_double((vtr::internal::Wide{1} << 54) - 1, 1), 0x1p54);  // up to the next power of two
+  EXPECT_EQ(vtr::internal::nearest_double((vtr::internal::Wide{1} << 54) - 1, 1),
+            0x1p54);  // up to the next power of two
   EXPECT_EQ(vtr::internal::nearest_double(-7, 2), -3.5);
   EXPECT_EQ(vtr::internal::nearest_double(0, 5), 0.0);
 }
