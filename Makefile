@@ -5,11 +5,21 @@ STAMP := .venv/.installed
 # Two processes, one thread each: as many as the smallest machine has cores, and their models fit into its memory.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help install demo test test-long lint clean
+CPP := runtime/cpp
+# What Python makes of the C++ tests' inputs; made again when the Python code changes.
+CPP_DATA := out/cpp/data
+CPP_SOURCES := $(shell find $(CPP)/tests runtime/vtr_runtime vtr_export -name '*.py' 2>/dev/null)
+CPP_CONFIGURE = cmake -S $(CPP) -DONNXRUNTIME_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime))
+# A sanitizer's build takes five times the memory.
+CPP_JOBS ?= 2
+
+.PHONY: help install demo test test-python test-long lint clean system-deps cpp cpp-here cpp-asan cpp-tsan cpp-fuzz
 
 help:
 	@echo "make demo       train, export, check and search on generated clips (out/demo/)"
-	@echo "make test       ruff, mypy and every test"
+	@echo "make test       ruff, mypy and every test; C++ where its packages are installed"
+	@echo "make system-deps  the Debian packages that C++ needs"
+	@echo "make cpp        build the C++ runtime and run its tests; cpp-asan, cpp-tsan, cpp-fuzz: with sanitizers"
 	@echo "make test-long  the tests that take minutes"
 	@echo "make clean      remove out/ and caches"
 
@@ -30,8 +40,28 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint cpp-here test-python
+
+test-python: $(STAMP)
 	$(PYTEST) -m "not long and not gpu"
+
+system-deps:
+	$(CPP)/scripts/system_deps.sh
+
+$(CPP_DATA)/.made: $(STAMP) $(CPP_SOURCES)
+	$(CPP)/scripts/make_test_data.sh $(BIN)/python $(CPP_DATA)
+	@touch $@
+
+cpp: cpp-release
+
+# VTR_REQUIRE_CPP=1 (CI): what is missing is an error.
+cpp-here: $(STAMP)
+	@if missing=$$($(CPP)/scripts/system_deps.sh --check) || [ -n "$(VTR_REQUIRE_CPP)" ]; then $(MAKE) cpp; else \
+	echo "NOT RUN: the C++ runtime, for want of $$missing; run: make system-deps cpp"; fi
+
+cpp-%: $(CPP_DATA)/.made
+	cd $(CPP) && $(CPP_CONFIGURE:-S $(CPP)=) --preset $* > /dev/null && cmake --build --preset $* -j $(CPP_JOBS)
+	cd $(CPP) && VTR_TEST_DATA=$(abspath $(CPP_DATA)) ctest --preset $*
 
 test-long: $(STAMP)
 	$(PYTEST) -m long
