@@ -9,11 +9,10 @@ CPP := runtime/cpp
 # What Python makes of the C++ tests' inputs; made again when the Python code changes.
 CPP_DATA := out/cpp/data
 CPP_SOURCES := $(shell find $(CPP)/tests runtime/vtr_runtime vtr_export -name '*.py' 2>/dev/null)
-CPP_CONFIGURE = cmake -S $(CPP) -DONNXRUNTIME_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime))
 # A sanitizer's build takes five times the memory.
 CPP_JOBS ?= 2
 
-.PHONY: help install demo test test-python test-long lint clean system-deps cpp cpp-here cpp-asan cpp-tsan cpp-fuzz
+.PHONY: help install demo test test-python test-long lint clean system-deps cpp cpp-here
 
 help:
 	@echo "make demo       train, export, check and search on generated clips (out/demo/)"
@@ -60,7 +59,8 @@ cpp-here: $(STAMP)
 	echo "NOT RUN: the C++ runtime, for want of $$missing; run: make system-deps cpp"; fi
 
 cpp-%: $(CPP_DATA)/.made
-	cd $(CPP) && $(CPP_CONFIGURE:-S $(CPP)=) --preset $* > /dev/null && cmake --build --preset $* -j $(CPP_JOBS)
+	cd $(CPP) && cmake --preset $* -DONNXRUNTIME_WHEEL="$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/onnxruntime)" > /dev/null
+	cd $(CPP) && cmake --build --preset $* -j $(CPP_JOBS)
 	cd $(CPP) && VTR_TEST_DATA=$(abspath $(CPP_DATA)) ctest --preset $*
 
 test-long: $(STAMP)
