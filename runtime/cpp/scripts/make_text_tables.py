@@ -2,9 +2,9 @@
 
     python runtime/cpp/scripts/make_text_tables.py [--check]
 
-Every entry is asked of the very functions that the Python runtime calls (`ftfy`, `html`, `str`, `re`, `unicodedata`), so
-that C++ cleans as they do whatever Unicode version a system's libraries have. `--check` writes nothing and fails where
-a file would change."""
+Every entry is asked of the very functions that the Python runtime calls (ftfy, html, str, re, unicodedata), so that
+C++ cleans as they do, whatever Unicode version a system's libraries have. `--check` writes nothing and fails where a
+file would change."""
 
 from __future__ import annotations
 
@@ -169,7 +169,9 @@ def entity_tables() -> str:
     names, rows_of, offset = [], [], 0
     for name in sorted(entities):
         text, html5 = entities[name]
-        assert name.isascii() and 2 <= len(name) <= 32 and 1 <= len(text) <= 3
+        assert name.isascii()
+        assert 2 <= len(name) <= 32
+        assert 1 <= len(text) <= 3
         codes = [f"0x{ord(char):X}" for char in text] + ["0"] * (3 - len(text))
         rows_of.append(f"{{{offset}, {len(name)}, {'true' if html5 else 'false'}, {{{', '.join(codes)}}}}}")
         names.append(name)

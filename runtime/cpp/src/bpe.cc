@@ -1,16 +1,12 @@
 #include "bpe.h"
 
-#include <queue>
+#include <algorithm>
 
 #include "status.h"
 #include "unicode.h"
 
 namespace vtr::internal {
 namespace {
-
-uint64_t key(int32_t first, int32_t second) {
-  return static_cast<uint64_t>(static_cast<uint32_t>(first)) << 32 | static_cast<uint32_t>(second);
-}
 
 // GPT-2's letter of each byte: its own where that is visible, else one from U+0100 on.
 std::array<std::string, 256> letters_of_bytes() {
@@ -24,19 +20,6 @@ std::array<std::string, 256> letters_of_bytes() {
 }
 
 }  // namespace
-
-struct Bpe::Symbol {
-  int32_t id;  // -1: joined to the one before
-  uint32_t before, after;
-};
-
-struct Bpe::Candidate {
-  int32_t rank, id;
-  uint32_t place;
-
-  // Lowest rank first, then leftmost; std::priority_queue gives the largest.
-  bool operator<(const Candidate &other) const { return rank != other.rank ? rank > other.rank : place > other.place; }
-};
 
 Bpe::Bpe(const Vocabulary &vocabulary, const Merges &merges, const std::string &end_of_word,
          const std::string &origin) {
@@ -53,47 +36,63 @@ Bpe::Bpe(const Vocabulary &vocabulary, const Merges &merges, const std::string &
     bytes_[byte] = id(letters[byte]);
     last_bytes_[byte] = id(letters[byte] + end_of_word);
   }
-  merges_.reserve(merges.size());
+  size_t slots = 2;
+  while (slots < 2 * merges.size() + 2) slots *= 2;
+  merges_.resize(slots);
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const auto &[first, second] = merges[rank];
-    merges_.insert_or_assign(key(id(first), id(second)), Merge{static_cast<int32_t>(rank), id(first + second)});
+    Merge merge{id(first), id(second), static_cast<int32_t>(rank), id(first + second)};
+    merges_[slot(merge.first, merge.second)] = merge;
   }
 }
 
-const Bpe::Merge *Bpe::find(int32_t first, int32_t second) const {
-  const auto found = merges_.find(key(first, second));
-  return found == merges_.end() ? nullptr : &found->second;
+size_t Bpe::slot(int32_t first, int32_t second) const {
+  const uint64_t pair = static_cast<uint64_t>(static_cast<uint32_t>(first)) << 32 | static_cast<uint32_t>(second);
+  size_t place = (pair * 0x9E3779B97F4A7C15 >> 32) & (merges_.size() - 1);
+  while (merges_[place].rank != kNone && (merges_[place].first != first || merges_[place].second != second)) {
+    place = (place + 1) & (merges_.size() - 1);
+  }
+  return place;
 }
 
-void Bpe::encode(std::string_view word, std::vector<int32_t> &ids) const {
-  if (word.empty()) return;
+void Bpe::encode(std::string_view word, Work &work, std::vector<int32_t> &ids) const {
   const auto count = static_cast<uint32_t>(word.size());
-  std::vector<Symbol> symbols(count);
+  auto &symbols = work.symbols_;
+  auto &heap = work.heap_;
+  symbols.resize(count);
+  heap.clear();
   for (uint32_t place = 0; place < count; ++place) {
     const auto byte = static_cast<unsigned char>(word[place]);
-    symbols[place] = {place + 1 < count ? bytes_[byte] : last_bytes_[byte], place - 1, place + 1};
+    symbols[place] = {place + 1 < count ? bytes_[byte] : last_bytes_[byte], place - 1, place + 1, kNone, -1};
   }
-  std::priority_queue<Candidate> queue;
-  const auto offer = [&](uint32_t first, uint32_t second) {
-    if (const Merge *merge = find(symbols[first].id, symbols[second].id)) queue.push({merge->rank, merge->id, first});
+  const auto later = [](const Work::Candidate &a, const Work::Candidate &b) {
+    return a.rank != b.rank ? a.rank > b.rank : a.place > b.place;
   };
-  for (uint32_t place = 1; place < count; ++place) offer(place - 1, place);
-  while (!queue.empty()) {
-    const Candidate best = queue.top();
-    queue.pop();
-    Symbol &symbol = symbols[best.place];
-    if (symbol.id < 0 || symbol.after == count) continue;
-    const uint32_t second = symbol.after;
-    const Merge *merge = find(symbol.id, symbols[second].id);
-    if (merge == nullptr || merge->rank != best.rank) continue;  // offered before a neighbour was joined
-    symbol.id = merge->id;
-    symbol.after = symbols[second].after;
-    symbols[second].id = -1;
-    if (symbol.after != count) {
-      symbols[symbol.after].before = best.place;
-      offer(best.place, symbol.after);
-    }
-    if (best.place != 0) offer(symbol.before, best.place);
+  // What a symbol and the one after it would become.
+  const auto consider = [&](uint32_t place) {
+    Work::Symbol &symbol = symbols[place];
+    symbol.rank = kNone;
+    if (symbol.after == count) return false;
+    const Merge &merge = merges_[slot(symbol.id, symbols[symbol.after].id)];
+    symbol.rank = merge.rank;
+    symbol.merged = merge.id;
+    if (merge.rank != kNone) heap.push_back({merge.rank, place});
+    return merge.rank != kNone;
+  };
+  for (uint32_t place = 0; place < count; ++place) consider(place);
+  std::make_heap(heap.begin(), heap.end(), later);
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), later);
+    const Work::Candidate best = heap.back();
+    heap.pop_back();
+    Work::Symbol &symbol = symbols[best.place];
+    if (symbol.rank != best.rank) continue;  // a neighbour was joined since
+    symbols[symbol.after].rank = kNone;
+    symbol.id = symbol.merged;
+    symbol.after = symbols[symbol.after].after;
+    if (symbol.after != count) symbols[symbol.after].before = best.place;
+    if (consider(best.place)) std::push_heap(heap.begin(), heap.end(), later);
+    if (best.place != 0 && consider(symbol.before)) std::push_heap(heap.begin(), heap.end(), later);
   }
   for (uint32_t place = 0; place < count; place = symbols[place].after) ids.push_back(symbols[place].id);
 }

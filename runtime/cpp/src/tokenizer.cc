@@ -61,7 +61,13 @@ void Tokenizer::encode(std::string_view utf8, int32_t *ids) const {
       take(text.substr(first, end - first));
     }
   };
-  const auto encode_word = [&](std::u32string_view word) { bpe_.encode(to_utf8(word), words); };
+  Bpe::Work work;
+  std::string bytes;
+  const auto encode_word = [&](std::u32string_view word) {
+    bytes.clear();
+    for (const char32_t character : word) append_utf8(character, bytes);
+    bpe_.encode(bytes, work, words);
+  };
   if (find_special(cleaned, 0).first == cleaned.npos) {
     each_word(cleaned, encode_word);
   } else {

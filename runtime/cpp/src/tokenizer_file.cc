@@ -51,10 +51,17 @@ class Reader {
   }
   // A part that must have one value; a missing one counts as null.
   void only(const Json &object, const char *key, const Json &expected) const {
-    const Json &found = object.is_object() && object.contains(key) ? object[key] : Json();
-    if (found != expected && !(found.is_null() && expected == false)) {
-      unavailable(std::string(key) + " " + found.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 40));
+    if (!object.is_object()) damaged("an object with '" + std::string(key) + "' is due");
+    if (!object.contains(key)) {
+      if (!expected.is_null() && expected != false) damaged(std::string("'") + key + "' is missing");
+      return;
     }
+    const Json &found = object[key];
+    if (found == expected || (found.is_null() && expected == false)) return;
+    // Only what holds nothing is spelled out: nlohmann prints nested values by recursion, however deep.
+    unavailable(std::string(key) + " " +
+                (found.is_structured() ? std::string("of type ") + found.type_name()
+                                       : found.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 40)));
   }
   std::string text(const Json &value) const {
     if (!value.is_string()) damaged("a string is due, not " + std::string(value.type_name()));
