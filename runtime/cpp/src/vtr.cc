@@ -14,6 +14,7 @@
 
 #include "index.h"
 #include "model.h"
+#include "resize.h"
 #include "sampling.h"
 #include "text_cleaning.h"
 #include "unicode.h"
