@@ -233,7 +233,9 @@ def expectations(path: Path, kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {"path": str(path), "kind": kind, "cases": list(cases(path))}
     try:
         found["container"] = [f"{time.numerator}/{time.denominator}" for time in packet_times(path)]
-        found["entries"] = len(list_packets(path).entries)
+        timeline = list_packets(path)
+        found["entries"] = [[entry.number, entry.key] for entry in timeline.entries]
+        found["droppable"] = "".join(str(byte) for byte in timeline.droppable) if timeline.entries else ""
     except MediaError:
         pass
     return found

@@ -12,6 +12,7 @@
 
 #include "files.h"
 #include "frame_data.h"
+#include "media/timeline.h"
 
 extern "C" {
 #include <libavutil/log.h>
@@ -134,11 +135,28 @@ std::string joined(const json &words) {
   return text;
 }
 
+// Where decoding may begin, and what it may leave out.
+std::pair<json, std::string> access(const std::string &path) {
+  std::pair<json, std::string> found(json::array(), "");
+  try {
+    const vtr::internal::Timeline timeline = vtr::internal::list_packets({path, nullptr, 1});
+    for (const vtr::internal::Entry &entry : timeline.entries) found.first.push_back({entry.number, entry.key});
+    if (!timeline.entries.empty()) {
+      for (const bool droppable : timeline.droppable) found.second += droppable ? '1' : '0';
+    }
+  } catch (const Error &) {
+  }
+  return found;
+}
+
 // Every way in which a file is another than Python's.
 std::vector<std::string> compare(const json &file) {
   std::vector<std::string> other;
   const std::string path = file["path"];
   if (container_times(path) != joined(file.value("container", json::array()))) other.push_back("container");
+  const auto [entries, droppable] = access(path);
+  if (entries != file.value("entries", json::array())) other.push_back("entries");
+  if (droppable != file.value("droppable", "")) other.push_back("droppable");
   for (const json &one : file["cases"]) {
     const json wanted = read_times(one);
     const std::string text = differences(wanted, seen(path, wanted));

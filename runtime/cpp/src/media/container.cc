@@ -202,6 +202,8 @@ Container::Container(const Reading &reading) : reading_(reading), demuxer_(readi
   }
   codec_->pkt_timebase = stream_->time_base;
   codec_->log_level_offset = kQuiet;
+  // Older versions (5.1) round some of MPEG-4's half pixels otherwise in vector code, unless told not to.
+  codec_->flags |= AV_CODEC_FLAG_BITEXACT;
   // With more than one, a damaged file gives other pictures, or fewer.
   codec_->thread_count = std::max(reading_.threads, 1);
   codec_->thread_type = reading_.threads > 1 ? FF_THREAD_FRAME | FF_THREAD_SLICE : 0;
