@@ -5,7 +5,7 @@
 #include "status.h"
 #include "unicode.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // GPT-2's letter of each byte: its own where that is visible, else one from U+0100 on.
@@ -97,4 +97,4 @@ void Bpe::encode(std::string_view word, Work &work, std::vector<int32_t> &ids) c
   for (uint32_t place = 0; place < count; place = symbols[place].after) ids.push_back(symbols[place].id);
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

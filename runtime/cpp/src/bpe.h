@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace vtr {
+namespace vtr::internal {
 
 // Which ids stand for which texts; bytes are written as GPT-2 writes them (0x20 is "Ġ"), in UTF-8.
 using Vocabulary = std::unordered_map<std::string, int32_t>;
@@ -59,4 +59,4 @@ class Bpe::Work {
   std::vector<Candidate> heap_;  // the lowest rank first, then the leftmost
 };
 
-}  // namespace vtr
+}  // namespace vtr::internal

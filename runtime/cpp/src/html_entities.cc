@@ -5,7 +5,7 @@
 
 #include "tables.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 constexpr char32_t kReplacement = 0xFFFD;
@@ -143,4 +143,4 @@ std::u32string unescape_html(std::u32string_view text) { return unescaped(text, 
 
 std::u32string unescape_whole_entities(std::u32string_view text) { return unescaped(text, unescape_whole); }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace vtr {
+namespace vtr::internal {
 
 // Bits of CodePoint::flags, in the order of the script's FLAGS.
 enum : uint8_t {
@@ -53,4 +53,4 @@ extern const char *const kEntityNames;
 extern const Entity kEntities[];  // by name
 extern const size_t kEntityCount;
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -6,7 +6,7 @@
 #include "status.h"
 #include "unicode.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // As vtr_runtime/text.py: MAX_CHARACTERS, MAX_ROUNDS.
@@ -126,4 +126,4 @@ std::u32string clean(std::string_view utf8) {
   return lower_case(collapse_white_space(text));
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -8,7 +8,7 @@
 #include "tokenizer_file.h"
 #include "unicode.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 const std::u32string_view kStart = U"<start_of_text>", kEnd = U"<end_of_text>";
@@ -121,4 +121,4 @@ void validate_ids(const int32_t *ids, size_t rows, size_t length, const TextSpec
   }
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -9,7 +9,7 @@
 #include "bundle.h"
 #include "word_pattern.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 struct TokenizerFile;
 
@@ -41,4 +41,4 @@ class Tokenizer {
 // an end id in each row. Several engines gather zeros for an id outside the vocabulary, without a word.
 void validate_ids(const int32_t *ids, size_t rows, size_t length, const TextSpec &spec);
 
-}  // namespace vtr
+}  // namespace vtr::internal

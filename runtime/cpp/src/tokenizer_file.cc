@@ -5,7 +5,7 @@
 #include "files.h"
 #include "unicode.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 using Json = nlohmann::json;
@@ -135,4 +135,4 @@ TokenizerFile read_tokenizer(const std::string &path) {
   return parse_tokenizer(read_file(path, kMostBytes, VTR_BUNDLE_ERROR), path);
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

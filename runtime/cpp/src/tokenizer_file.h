@@ -5,7 +5,7 @@
 
 #include "bpe.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 struct TokenizerFile {
   std::u32string pattern;  // of words
@@ -20,4 +20,4 @@ struct TokenizerFile {
 TokenizerFile read_tokenizer(const std::string &path);
 TokenizerFile parse_tokenizer(const std::string &json, const std::string &origin);
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -5,7 +5,7 @@
 
 #include "status.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 constexpr char32_t kSyllables = 0xAC00, kLeads = 0x1100, kVowels = 0x1161, kTails = 0x11A7;
@@ -172,4 +172,4 @@ std::u32string lower_case(std::u32string_view text) {
   return out;
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -6,7 +6,7 @@
 
 #include "tables.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 inline const CodePoint &properties(char32_t character) {
   return kRecords[kRecordOf[kBlockOf[character / kBlock] * kBlock + character % kBlock]];
@@ -27,4 +27,4 @@ std::u32string normalize_nfc(std::u32string text);
 // str.lower()
 std::u32string lower_case(std::u32string_view text);
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -5,7 +5,7 @@
 #include "status.h"
 #include "unicode.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 class WordPattern::Parser {
  public:
@@ -137,4 +137,4 @@ std::pair<size_t, size_t> WordPattern::find(std::u32string_view text, size_t at)
   return {text.size(), text.size()};
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

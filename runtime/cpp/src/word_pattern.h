@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace vtr {
+namespace vtr::internal {
 
 class WordPattern {
  public:
@@ -38,4 +38,4 @@ class WordPattern {
   std::vector<Alternative> alternatives_;
 };
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -7,7 +7,7 @@
 #include "bundle.h"
 #include "unicode.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 inline nlohmann::json small_tokenizer() {
   using Json = nlohmann::json;
@@ -52,4 +52,4 @@ inline TextSpec small_spec(size_t context_length) {
   return {context_length, size, size - 2, size - 1};
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -11,10 +11,10 @@
 
 namespace {
 
-using vtr::clean;
-using vtr::Error;
+using vtr::internal::clean;
+using vtr::internal::Error;
 
-std::string cleaned(std::string_view text) { return vtr::to_utf8(clean(text)); }
+std::string cleaned(std::string_view text) { return vtr::internal::to_utf8(clean(text)); }
 
 std::string failure(std::string_view text) {
   try {
@@ -31,9 +31,9 @@ TEST(Utf8, EveryCharacterComesBack) {
   for (char32_t code = 0; code < 0x110000; ++code) {
     if (code < 0xD800 || code > 0xDFFF) every += code;
   }
-  const std::string utf8 = vtr::to_utf8(every);
-  EXPECT_TRUE(vtr::from_utf8(utf8) == every);
-  EXPECT_EQ(vtr::count_characters(utf8), every.size());
+  const std::string utf8 = vtr::internal::to_utf8(every);
+  EXPECT_TRUE(vtr::internal::from_utf8(utf8) == every);
+  EXPECT_EQ(vtr::internal::count_characters(utf8), every.size());
 }
 
 TEST(Utf8, WhatIsNoneIsRefusedWithItsPlace) {
@@ -73,7 +73,7 @@ TEST(Cleaning, AZeroByteIsACharacterLikeOthers) {
 TEST(Cleaning, CharactersAreCountedNotBytes) {
   std::string text;
   for (int time = 0; time < 1'000'000; ++time) text += "\xF0\x9F\x98\x80";
-  EXPECT_EQ(vtr::clean(text).size(), 1'000'000u);
+  EXPECT_EQ(vtr::internal::clean(text).size(), 1'000'000u);
   EXPECT_EQ(failure(text + "a"), "a caption of 1,000,001 characters is too long; cut it to at most 1,000,000");
 }
 
@@ -86,8 +86,8 @@ TEST(Cleaning, TenMegabytesAreRefusedAtOnce) {
 }
 
 TEST(Entities, TheTwoReadingsDiffer) {
-  EXPECT_EQ(vtr::unescape_html(U"&notit; &ampx &#65x &EACUTE;"), U"\u00ACit; &x Ax &EACUTE;");
-  EXPECT_EQ(vtr::unescape_whole_entities(U"&notit; &ampx &#65x &EACUTE; &#59;"), U"&notit; &ampx &#65x \u00C9 &#59;");
+  EXPECT_EQ(vtr::internal::unescape_html(U"&notit; &ampx &#65x &EACUTE;"), U"\u00ACit; &x Ax &EACUTE;");
+  EXPECT_EQ(vtr::internal::unescape_whole_entities(U"&notit; &ampx &#65x &EACUTE; &#59;"), U"&notit; &ampx &#65x \u00C9 &#59;");
 }
 
 }  // namespace

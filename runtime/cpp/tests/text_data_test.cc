@@ -11,9 +11,9 @@
 
 namespace {
 
-using vtr::Error;
-using vtr::TextSpec;
-using vtr::Tokenizer;
+using vtr::internal::Error;
+using vtr::internal::TextSpec;
+using vtr::internal::Tokenizer;
 
 constexpr uint16_t kRefused = 0xFFFF;
 
@@ -68,7 +68,7 @@ class Records {
     return value;
   }
 
-  vtr::MappedFile file_;
+  vtr::internal::MappedFile file_;
   size_t at_ = 0;
 };
 
@@ -81,10 +81,10 @@ struct Outcome {
 Outcome outcome(std::string_view text) {
   Outcome made;
   try {
-    made.told = vtr::to_utf8(vtr::clean(text));
+    made.told = vtr::internal::to_utf8(vtr::internal::clean(text));
     made.ids.resize(tokenizer().spec().context_length);
     tokenizer().encode(text, made.ids.data());
-    vtr::validate_ids(made.ids.data(), 1, made.ids.size(), tokenizer().spec());
+    vtr::internal::validate_ids(made.ids.data(), 1, made.ids.size(), tokenizer().spec());
     while (!made.ids.empty() && made.ids.back() == 0) made.ids.pop_back();
   } catch (const Error &error) {
     EXPECT_EQ(error.code(), VTR_TEXT_ERROR);

@@ -12,21 +12,21 @@
 
 namespace {
 
-using vtr::Error;
-using vtr::TextSpec;
-using vtr::Tokenizer;
+using vtr::internal::Error;
+using vtr::internal::TextSpec;
+using vtr::internal::Tokenizer;
 using Json = nlohmann::json;
 
 const Json &good() {
-  static const Json made = vtr::small_tokenizer();
+  static const Json made = vtr::internal::small_tokenizer();
   return made;
 }
 
-Tokenizer tokenizer(const Json &file = good(), const TextSpec &spec = vtr::small_spec(8)) {
+Tokenizer tokenizer(const Json &file = good(), const TextSpec &spec = vtr::internal::small_spec(8)) {
   return Tokenizer::parse(file.dump(), spec, "t.json");
 }
 
-std::pair<vtr_code, std::string> failure(const Json &file, const TextSpec &spec = vtr::small_spec(8)) {
+std::pair<vtr_code, std::string> failure(const Json &file, const TextSpec &spec = vtr::internal::small_spec(8)) {
   try {
     tokenizer(file, spec);
   } catch (const Error &error) {
@@ -49,7 +49,7 @@ std::vector<int32_t> ids(const std::string &text) {
 }
 
 TEST(Tokenizer, LongerCaptionsAreCutAndKeepTheirEnd) {
-  const auto [start, end] = std::pair(vtr::small_spec(8).start_id, vtr::small_spec(8).end_id);
+  const auto [start, end] = std::pair(vtr::internal::small_spec(8).start_id, vtr::internal::small_spec(8).end_id);
   const auto the = good()["model"]["vocab"]["the</w>"].get<int32_t>();
   EXPECT_EQ(ids(""), (std::vector<int32_t>{start, end, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(ids("The the"), (std::vector<int32_t>{start, the, the, end, 0, 0, 0, 0}));
@@ -159,8 +159,8 @@ TEST(TokenizerFile, ADamagedFileIsRefused) {
     EXPECT_EQ(code, VTR_BUNDLE_ERROR) << message;
     EXPECT_NE(message.find("is not a readable tokenizer"), std::string::npos) << message;
   }
-  EXPECT_THROW(Tokenizer("/nowhere/tokenizer.json", vtr::small_spec(8)), Error);
-  EXPECT_THROW(Tokenizer::parse("{", vtr::small_spec(8), "t.json"), Error);
+  EXPECT_THROW(Tokenizer("/nowhere/tokenizer.json", vtr::internal::small_spec(8)), Error);
+  EXPECT_THROW(Tokenizer::parse("{", vtr::internal::small_spec(8), "t.json"), Error);
 }
 
 TEST(TokenizerFile, NestingWithoutEndIsRefused) {
@@ -170,7 +170,7 @@ TEST(TokenizerFile, NestingWithoutEndIsRefused) {
                             "/pre_tokenizer", "/pre_tokenizer/type", "/pre_tokenizer/pretokenizers/0/pattern/Regex"}) {
     std::string json = changed(place, "DEEP").dump();
     json.replace(json.find("\"DEEP\""), 6, deep);
-    EXPECT_THROW(Tokenizer::parse(json, vtr::small_spec(8), "t.json"), Error) << place;
+    EXPECT_THROW(Tokenizer::parse(json, vtr::internal::small_spec(8), "t.json"), Error) << place;
   }
 }
 
@@ -183,7 +183,7 @@ TEST(TokenizerFile, FlippedAndMissingBytesAreErrorsOrATokenizer) {
     if (time % 3 == 0) broken.resize(random() % broken.size());
     try {
       std::vector<int32_t> found(8);
-      Tokenizer::parse(broken, vtr::small_spec(8), "t.json").encode("the aaa &lt;!", found.data());
+      Tokenizer::parse(broken, vtr::internal::small_spec(8), "t.json").encode("the aaa &lt;!", found.data());
     } catch (const Error &error) {
       EXPECT_TRUE(error.code() == VTR_BUNDLE_ERROR || error.code() == VTR_UNAVAILABLE) << error.what();
     }
@@ -191,19 +191,19 @@ TEST(TokenizerFile, FlippedAndMissingBytesAreErrorsOrATokenizer) {
 }
 
 TEST(TokenizerFile, AnotherModelsFileIsRefused) {
-  TextSpec spec = vtr::small_spec(8);
+  TextSpec spec = vtr::internal::small_spec(8);
   ++spec.vocab_size;
   EXPECT_EQ(failure(good(), spec).first, VTR_BUNDLE_ERROR);
   EXPECT_NE(failure(good(), spec).second.find(", the manifest says ("), std::string::npos);
-  spec = vtr::small_spec(8);
+  spec = vtr::internal::small_spec(8);
   std::swap(spec.start_id, spec.end_id);
   EXPECT_EQ(failure(good(), spec).first, VTR_BUNDLE_ERROR);
-  EXPECT_EQ(failure(good(), vtr::small_spec(2)).first, VTR_BUNDLE_ERROR);
+  EXPECT_EQ(failure(good(), vtr::internal::small_spec(2)).first, VTR_BUNDLE_ERROR);
 }
 
 std::string id_failure(const std::vector<int32_t> &rows, size_t length) {
   try {
-    vtr::validate_ids(rows.data(), rows.size() / length, length, TextSpec{77, 49408, 49406, 49407});
+    vtr::internal::validate_ids(rows.data(), rows.size() / length, length, TextSpec{77, 49408, 49406, 49407});
   } catch (const Error &error) {
     EXPECT_EQ(error.code(), VTR_TEXT_ERROR);
     return error.what();
