@@ -143,7 +143,9 @@ def entity(rng: random.Random) -> str:
         body = rng.choice(NAMES).removesuffix(";")
         if kind == 1:
             body = rng.choice([body.upper(), body.lower(), body.title(), body[:-1], body + "x", body + "é"])
-    return "&" + "amp;" * rng.choice([0, 0, 0, 1, 2, 3]) + body + rng.choice([";", ";", "", " ", ";;"])
+    return (
+        "&" + "amp;" * rng.choice([0, 0, 0, 1, 2, 3]) + body + rng.choice([";", ";", "", " ", ";;", "&#59;", "&#x3b;"])
+    )
 
 
 def emoji(rng: random.Random) -> str:
