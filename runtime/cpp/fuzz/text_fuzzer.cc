@@ -18,7 +18,8 @@ const vtr::internal::Tokenizer &tokenizer() {
   static const vtr::internal::Tokenizer made = [] {
     const char *path = std::getenv("VTR_FUZZ_TOKENIZER");
     return path != nullptr ? vtr::internal::Tokenizer(path, {kContext, 49408, 49406, 49407})
-                           : vtr::internal::Tokenizer::parse(vtr::internal::small_tokenizer().dump(), vtr::internal::small_spec(kContext), "small");
+                           : vtr::internal::Tokenizer::parse(vtr::internal::small_tokenizer().dump(),
+                                                             vtr::internal::small_spec(kContext), "small");
   }();
   return made;
 }
@@ -32,7 +33,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     tokenizer().encode(text, ids);
     vtr::internal::validate_ids(ids, 1, kContext, tokenizer().spec());
     const std::u32string cleaned = vtr::internal::clean(text);
-    if (cleaned.find(U'\n') != cleaned.npos || cleaned != vtr::internal::from_utf8(vtr::internal::to_utf8(cleaned))) std::abort();
+    if (cleaned.find(U'\n') != cleaned.npos || cleaned != vtr::internal::from_utf8(vtr::internal::to_utf8(cleaned)))
+      std::abort();
   } catch (const vtr::internal::Error &error) {
     if (error.code() != VTR_TEXT_ERROR) std::abort();
   }
