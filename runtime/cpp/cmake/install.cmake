@@ -14,7 +14,8 @@ write_basic_package_version_file(vtr_runtime-config-version.cmake COMPATIBILITY 
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/vtr_runtime-config.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/vtr_runtime-config-version.cmake DESTINATION ${package})
 
-# A program that is linked with the static library links what that needs, too.
+# A program that is linked with the static library links what that needs, too. It is the shared libraries of others that
+# are meant, so not those that pkg-config --static would name.
 set(VTR_PC_REQUIRES)
 set(VTR_PC_LIBS)
 if(NOT BUILD_SHARED_LIBS)

@@ -8,7 +8,7 @@
 namespace {
 
 // Larger frames cost time and find nothing new.
-constexpr size_t kMostBytes = 1 << 22;
+constexpr size_t kMostBytes = 1 << 18;
 
 struct Header {
   uint16_t width, height, size, padding;
@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const size_t bytes = header.height == 0 ? 0 : stride * (header.height - 1) + size_t{3} * header.width;
   std::vector<uint8_t> pixels(bytes);
   for (size_t i = 0; i < bytes; ++i) pixels[i] = size == 0 ? 7 : data[i % size];
-  const size_t side = header.size % 300;
+  const size_t side = header.size % 64;
   std::vector<uint8_t> out(side * side * 3);
   uint8_t nothing = 0;
   const vtr_frame frame = {bytes == 0 ? &nothing : pixels.data(), header.width, header.height,

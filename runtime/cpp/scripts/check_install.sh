@@ -27,10 +27,10 @@ runs() { # runs FOLDER: the two programs in it
   "$1/plain" "$bundle" "a dog runs"
 }
 library_of() { dirname "$(find "$1" -name "$2" | head -n 1)"; }
-with_pkg_config() { # with_pkg_config LIBDIR OUT [--static]
+with_pkg_config() { # with_pkg_config LIBDIR OUT
   local flags
   mkdir -p "$2"
-  flags=$(PKG_CONFIG_PATH=$1/pkgconfig pkg-config "${@:3}" --cflags --libs vtr_runtime)
+  flags=$(PKG_CONFIG_PATH=$1/pkgconfig pkg-config --cflags --libs vtr_runtime)
   # The words of $flags are options of their own.
   # shellcheck disable=SC2086
   "${CXX:-c++}" -std=c++17 "$source/examples/minimal.cc" -o "$2/minimal" -L"$work/engine" $flags \
@@ -96,7 +96,7 @@ cmake -S "$source/tests/install" -B "$work/by_static" -G Ninja -DCMAKE_PREFIX_PA
   > "$work/static.log"
 cmake --build "$work/by_static" -j "$jobs"
 runs "$work/by_static"
-with_pkg_config "$(library_of "$work/static" libvtr_runtime.a)" "$work/by_pkg_config_static" --static
+with_pkg_config "$(library_of "$work/static" libvtr_runtime.a)" "$work/by_pkg_config_static"
 runs "$work/by_pkg_config_static"
 
 say "all of them work"

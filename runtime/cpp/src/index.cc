@@ -71,8 +71,8 @@ Index::Index(TensorFile file, const std::string &origin) : file_(std::move(file)
   const TensorView &offsets = file_.get("offsets", "I64");
   const TensorView &spans = file_.get("spans", "F64");
   half_ = vectors.dtype == "F16";
-  bool sound =
-      (half_ || vectors.dtype == "F32") && vectors.shape.size() == 2 && vectors.shape[1] > 0 && vectors.shape[1] <= kMostDim && names.shape.size() == 1;
+  bool sound = (half_ || vectors.dtype == "F32") && vectors.shape.size() == 2 && vectors.shape[1] > 0 &&
+               vectors.shape[1] <= kMostDim && names.shape.size() == 1;
   if (sound) {
     rows_ = vectors.shape[0];
     dim_ = vectors.shape[1];
