@@ -11,14 +11,19 @@ CPP_DATA := out/cpp/data
 CPP_SOURCES := $(shell find $(CPP)/tests runtime/vtr_runtime vtr_export -name '*.py' 2>/dev/null)
 # A sanitizer's build takes five times the memory.
 CPP_JOBS ?= 2
+CPP_ONNXRUNTIME = -DONNXRUNTIME_WHEEL="$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/onnxruntime)"
+# Of each fuzz target.
+SECONDS ?= 10
 
-.PHONY: help install demo test test-python test-long lint clean system-deps cpp cpp-here
+.PHONY: help install demo test test-python test-long lint clean system-deps cpp cpp-here cpp-fuzz cpp-install
 
 help:
 	@echo "make demo       train, export, check and search on generated clips (out/demo/)"
 	@echo "make test       ruff, mypy and every test; C++ where its packages are installed"
 	@echo "make system-deps  the Debian packages that C++ needs"
-	@echo "make cpp        build the C++ runtime and run its tests; cpp-asan, cpp-tsan, cpp-fuzz: with sanitizers"
+	@echo "make cpp        build the C++ runtime and run its tests; cpp-asan, cpp-tsan: with sanitizers"
+	@echo "make cpp-fuzz   its fuzz targets, SECONDS=10 each"
+	@echo "make cpp-install  it installed, packaged and used by other projects"
 	@echo "make test-long  the tests that take minutes"
 	@echo "make clean      remove out/ and caches"
 
@@ -59,12 +64,21 @@ cpp-here: $(STAMP)
 	echo "NOT RUN: the C++ runtime, for want of $$missing; run: make system-deps cpp"; fi
 
 cpp-%: $(CPP_DATA)/.made
-	cd $(CPP) && cmake --preset $* -DONNXRUNTIME_WHEEL="$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/onnxruntime)" > /dev/null
+	cd $(CPP) && cmake --preset $* $(CPP_ONNXRUNTIME) > /dev/null
 	cd $(CPP) && cmake --build --preset $* -j $(CPP_JOBS)
 	cd $(CPP) && VTR_TEST_DATA=$(abspath $(CPP_DATA)) ctest --preset $*
 
+cpp-fuzz: $(STAMP)
+	CPP_JOBS=$(CPP_JOBS) $(CPP)/scripts/run_fuzzers.sh $(SECONDS) $(CPP_ONNXRUNTIME)
+
+cpp-install: cpp-release
+	CPP_JOBS=$(CPP_JOBS) $(CPP)/scripts/check_install.sh out/cpp/release $(CPP_DATA)/model/bundle \
+	  $(CPP_DATA)/model/clips/decord_video_180.mov out/cpp/install
+
 test-long: $(STAMP)
 	$(PYTEST) -m long
+	@if missing=$$($(CPP)/scripts/system_deps.sh --check) || [ -n "$(VTR_REQUIRE_CPP)" ]; then $(MAKE) cpp-fuzz SECONDS=600; else \
+	echo "NOT RUN: the C++ fuzz targets, for want of $$missing; run: make system-deps cpp-fuzz SECONDS=600"; fi
 
 clean:
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache

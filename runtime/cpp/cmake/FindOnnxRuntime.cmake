@@ -38,7 +38,7 @@ else()
     REQUIRED_VARS OnnxRuntime_LIBRARY OnnxRuntime_INCLUDE_DIR
     REASON_FAILURE_MESSAGE "give -DONNXRUNTIME_ROOT=<folder with include/ and lib/> or -DONNXRUNTIME_WHEEL=<site-packages/onnxruntime>")
   if(OnnxRuntime_FOUND)
-    add_library(onnxruntime::onnxruntime SHARED IMPORTED)
+    add_library(onnxruntime::onnxruntime SHARED IMPORTED GLOBAL)
     set_target_properties(onnxruntime::onnxruntime PROPERTIES
       IMPORTED_LOCATION ${OnnxRuntime_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${OnnxRuntime_INCLUDE_DIR})
   endif()

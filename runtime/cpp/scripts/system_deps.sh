@@ -9,7 +9,9 @@ packages=(
   libssl-dev nlohmann-json3-dev             # the library
   libavformat-dev libavcodec-dev libavfilter-dev libavutil-dev # its video part
   libcli11-dev libgtest-dev                 # tools and tests
+  libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler # examples/grpc_service
   clang                                     # fuzz targets
+  dpkg-dev file                             # the .deb
 )
 
 missing=()

@@ -13,6 +13,7 @@ namespace vtr::internal {
 // A regular file mapped read-only. Pages come from disk as they are touched.
 class MappedFile {
  public:
+  MappedFile() = default;  // of no file
   // Error(code) where it is no regular file or cannot be read; an empty file gives size 0.
   MappedFile(const std::string &path, vtr_code code);
   ~MappedFile();

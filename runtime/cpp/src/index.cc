@@ -4,10 +4,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 namespace vtr::internal {
 namespace {
 
+// As in a bundle's manifest: a longer embedding is a damaged file's, and a query of its length fits in no memory.
+constexpr uint64_t kMostDim = 1 << 20;
 // Rows between two looks at a request to stop.
 constexpr size_t kBlock = 4096;
 
@@ -52,12 +55,14 @@ constexpr float kMargin = 1e-5F;
 
 }  // namespace
 
-Index::Index(const std::string &path) : path_(path), file_(path, VTR_INDEX_ERROR) {
+Index::Index(const std::string &path) : Index(TensorFile(path, VTR_INDEX_ERROR), path) {}
+
+Index::Index(TensorFile file, const std::string &origin) : file_(std::move(file)) {
   const char *const mend = "; make it with: vtr-runtime index BUNDLE X.parquet -o X.vtri";
   const auto &metadata = file_.metadata();
   const auto said = [&](const char *key) { return metadata.count(key) ? metadata.at(key) : std::string(); };
   if (said("schema") != "1" || said("metric") != "cosine" || said("space").empty()) {
-    throw Error(VTR_INDEX_ERROR, path + " is not an index of schema 1" + mend);
+    throw Error(VTR_INDEX_ERROR, origin + " is not an index of schema 1" + mend);
   }
   space_ = said("space");
   const TensorView &vectors = file_.get("embeddings");
@@ -66,8 +71,8 @@ Index::Index(const std::string &path) : path_(path), file_(path, VTR_INDEX_ERROR
   const TensorView &offsets = file_.get("offsets", "I64");
   const TensorView &spans = file_.get("spans", "F64");
   half_ = vectors.dtype == "F16";
-  bool sound =
-      (half_ || vectors.dtype == "F32") && vectors.shape.size() == 2 && vectors.shape[1] > 0 && names.shape.size() == 1;
+  bool sound = (half_ || vectors.dtype == "F32") && vectors.shape.size() == 2 && vectors.shape[1] > 0 &&
+               vectors.shape[1] <= kMostDim && names.shape.size() == 1;
   if (sound) {
     rows_ = vectors.shape[0];
     dim_ = vectors.shape[1];
@@ -88,7 +93,7 @@ Index::Index(const std::string &path) : path_(path), file_(path, VTR_INDEX_ERROR
       frame_rows_ = frames.data;
     }
   }
-  if (!sound) throw Error(VTR_INDEX_ERROR, path + ": its tables do not fit together" + mend);
+  if (!sound) throw Error(VTR_INDEX_ERROR, origin + ": its tables do not fit together" + mend);
   vectors_ = vectors.data;
   names_ = names.data;
   offsets_ = offsets.data;

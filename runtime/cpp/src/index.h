@@ -19,6 +19,8 @@ class Index {
  public:
   // Error(VTR_INDEX_ERROR) for a damaged or foreign file.
   explicit Index(const std::string &path);
+  // The same of a file that is open; `origin` is named in messages.
+  Index(TensorFile file, const std::string &origin);
 
   size_t rows() const { return rows_; }
   size_t dim() const { return dim_; }
@@ -32,7 +34,6 @@ class Index {
   bool frame_embeddings(size_t row, size_t frames, float *out) const;
 
  private:
-  std::string path_;
   TensorFile file_;
   std::string space_;
   size_t rows_ = 0, dim_ = 0, frames_ = 0;

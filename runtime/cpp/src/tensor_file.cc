@@ -27,17 +27,26 @@ uint64_t TensorView::elements() const {
 }
 
 TensorFile::TensorFile(const std::string &path, vtr_code code) : path_(path), code_(code), file_(path, code) {
+  read(file_.data(), file_.size());
+}
+
+TensorFile::TensorFile(const uint8_t *data, size_t size, const std::string &origin, vtr_code code)
+    : path_(origin), code_(code) {
+  read(data, size);
+}
+
+void TensorFile::read(const uint8_t *data, size_t size) {
   const auto refuse = [&](const std::string &why) -> void {
     throw Error(code_, path_ + " is not a whole safetensors file (" + why + "); write or copy it again");
   };
-  if (file_.size() < 8) refuse("it is too short");
+  if (size < 8) refuse("it is too short");
   uint64_t length = 0;
-  for (int byte = 7; byte >= 0; --byte) length = length << 8 | file_.data()[byte];
-  if (length > kMostHeaderBytes || length > file_.size() - 8) refuse("its header is longer than the file");
-  const char *text = reinterpret_cast<const char *>(file_.data() + 8);
+  for (int byte = 7; byte >= 0; --byte) length = length << 8 | data[byte];
+  if (length > kMostHeaderBytes || length > size - 8) refuse("its header is longer than the file");
+  const char *text = reinterpret_cast<const char *>(data + 8);
   const Json header = Json::parse(text, text + length, nullptr, /*allow_exceptions=*/false);
   if (!header.is_object()) refuse("its header is not JSON");
-  const uint64_t body = file_.size() - 8 - length;
+  const uint64_t body = size - 8 - length;
   for (const auto &[name, entry] : header.items()) {
     if (name == "__metadata__") {
       if (!entry.is_object()) refuse("its metadata is malformed");
@@ -64,7 +73,7 @@ TensorFile::TensorFile(const std::string &path, vtr_code code) : path_(path), co
     }
     const uint64_t begin = entry["data_offsets"][0].get<uint64_t>(), end = entry["data_offsets"][1].get<uint64_t>();
     if (begin > end || end > body || end - begin != bytes) refuse("tensor " + name + " does not fill its place");
-    view.data = file_.data() + 8 + length + begin;
+    view.data = data + 8 + length + begin;
     view.bytes = bytes;
     tensors_[name] = std::move(view);
   }

@@ -23,6 +23,8 @@ class TensorFile {
  public:
   // Error(code) for what is no whole safetensors file.
   TensorFile(const std::string &path, vtr_code code);
+  // The same of bytes of the caller's, which must outlive it; `origin` is named in messages.
+  TensorFile(const uint8_t *data, size_t size, const std::string &origin, vtr_code code);
 
   bool has(const std::string &name) const { return tensors_.count(name) != 0; }
   // Error where the file has no such tensor or it is of another type.
@@ -32,6 +34,8 @@ class TensorFile {
   const std::map<std::string, std::string> &metadata() const { return metadata_; }
 
  private:
+  void read(const uint8_t *data, size_t size);
+
   std::string path_;
   vtr_code code_;
   MappedFile file_;

@@ -29,6 +29,16 @@ TEST(TensorFile, TensorsAndMetadataAreFound) {
   EXPECT_THROW(file.get("b"), Error);
 }
 
+TEST(TensorFile, BytesInMemoryAreReadAsAFileIs) {
+  const std::string header = R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
+  std::string bytes = std::string(1, static_cast<char>(header.size())) + std::string(7, '\0') + header + "xy";
+  const TensorFile file(reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size(), "some bytes", VTR_INDEX_ERROR);
+  EXPECT_EQ(file.get("a", "U8").data[1], 'y');
+  EXPECT_THROW(TensorFile(reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size() - 1, "cut", VTR_INDEX_ERROR),
+               Error);
+  EXPECT_THROW(TensorFile(nullptr, 0, "nothing", VTR_INDEX_ERROR), Error);
+}
+
 TEST(TensorFile, WhatLiesAboutItsSizeIsRefused) {
   for (const char *header : {
            R"({"a":{"dtype":"I32","shape":[3],"data_offsets":[0,12]}})",
