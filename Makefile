@@ -5,11 +5,25 @@ STAMP := .venv/.installed
 # Two processes, one thread each: as many as the smallest machine has cores, and their models fit into its memory.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help install demo test test-long lint clean
+CPP := runtime/cpp
+# What Python makes of the C++ tests' inputs; made again when the Python code changes.
+CPP_DATA := out/cpp/data
+CPP_SOURCES := $(shell find $(CPP)/tests runtime/vtr_runtime vtr_export -name '*.py' 2>/dev/null)
+# A sanitizer's build takes five times the memory.
+CPP_JOBS ?= 2
+CPP_ONNXRUNTIME = -DONNXRUNTIME_WHEEL="$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/onnxruntime)"
+# Of each fuzz target.
+SECONDS ?= 10
+
+.PHONY: help install demo test test-python test-long lint clean system-deps cpp cpp-here cpp-fuzz cpp-install
 
 help:
 	@echo "make demo       train, export, check and search on generated clips (out/demo/)"
-	@echo "make test       ruff, mypy and every test"
+	@echo "make test       ruff, mypy and every test; C++ where its packages are installed"
+	@echo "make system-deps  the Debian packages that C++ needs"
+	@echo "make cpp        build the C++ runtime and run its tests; cpp-asan, cpp-tsan: with sanitizers"
+	@echo "make cpp-fuzz   its fuzz targets, SECONDS=10 each"
+	@echo "make cpp-install  it installed, packaged and used by other projects"
 	@echo "make test-long  the tests that take minutes"
 	@echo "make clean      remove out/ and caches"
 
@@ -30,11 +44,41 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint cpp-here test-python
+
+test-python: $(STAMP)
 	$(PYTEST) -m "not long and not gpu"
+
+system-deps:
+	$(CPP)/scripts/system_deps.sh
+
+$(CPP_DATA)/.made: $(STAMP) $(CPP_SOURCES)
+	$(CPP)/scripts/make_test_data.sh $(BIN)/python $(CPP_DATA)
+	@touch $@
+
+cpp: cpp-release
+
+# VTR_REQUIRE_CPP=1 (CI): what is missing is an error.
+cpp-here: $(STAMP)
+	@if missing=$$($(CPP)/scripts/system_deps.sh --check) || [ -n "$(VTR_REQUIRE_CPP)" ]; then $(MAKE) cpp; else \
+	echo "NOT RUN: the C++ runtime, for want of $$missing; run: make system-deps cpp"; fi
+
+cpp-%: $(CPP_DATA)/.made
+	cd $(CPP) && cmake --preset $* $(CPP_ONNXRUNTIME) > /dev/null
+	cd $(CPP) && cmake --build --preset $* -j $(CPP_JOBS)
+	cd $(CPP) && VTR_TEST_DATA=$(abspath $(CPP_DATA)) ctest --preset $*
+
+cpp-fuzz: $(STAMP)
+	CPP_JOBS=$(CPP_JOBS) $(CPP)/scripts/run_fuzzers.sh $(SECONDS) $(CPP_ONNXRUNTIME)
+
+cpp-install: cpp-release
+	CPP_JOBS=$(CPP_JOBS) $(CPP)/scripts/check_install.sh out/cpp/release $(CPP_DATA)/model/bundle \
+	  $(CPP_DATA)/model/clips/decord_video_180.mov out/cpp/install
 
 test-long: $(STAMP)
 	$(PYTEST) -m long
+	@if missing=$$($(CPP)/scripts/system_deps.sh --check) || [ -n "$(VTR_REQUIRE_CPP)" ]; then $(MAKE) cpp-fuzz SECONDS=600; else \
+	echo "NOT RUN: the C++ fuzz targets, for want of $$missing; run: make system-deps cpp-fuzz SECONDS=600"; fi
 
 clean:
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache

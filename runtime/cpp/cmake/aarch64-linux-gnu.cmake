@@ -1,0 +1,11 @@
+# Cross-build for aarch64 with Debian's g++-aarch64-linux-gnu; tests run under qemu-user-static.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+set(CMAKE_FIND_ROOT_PATH /usr/aarch64-linux-gnu)
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+find_program(VTR_QEMU NAMES qemu-aarch64-static qemu-aarch64)
+if(VTR_QEMU)
+  set(CMAKE_CROSSCOMPILING_EMULATOR ${VTR_QEMU})
+endif()
