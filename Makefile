@@ -15,11 +15,11 @@ CPP_ONNXRUNTIME = -DONNXRUNTIME_WHEEL="$$(echo $(CURDIR)/.venv/lib/python3*/site
 # Of each fuzz target.
 SECONDS ?= 10
 
-.PHONY: help install demo test test-python test-long lint clean system-deps cpp cpp-here cpp-fuzz cpp-install
+.PHONY: help install demo test test-python test-long lint clean system-deps cpp cpp-fuzz cpp-install
 
 help:
 	@echo "make demo       train, export, check and search on generated clips (out/demo/)"
-	@echo "make test       ruff, mypy and every test; C++ where its packages are installed"
+	@echo "make test       ruff, mypy and every test in Python"
 	@echo "make system-deps  the Debian packages that C++ needs"
 	@echo "make cpp        build the C++ runtime and run its tests; cpp-asan, cpp-tsan: with sanitizers"
 	@echo "make cpp-fuzz   its fuzz targets, SECONDS=10 each"
@@ -44,7 +44,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint cpp-here test-python
+test: lint test-python
 
 test-python: $(STAMP)
 	$(PYTEST) -m "not long and not gpu"
@@ -57,11 +57,6 @@ $(CPP_DATA)/.made: $(STAMP) $(CPP_SOURCES)
 	@touch $@
 
 cpp: cpp-release
-
-# VTR_REQUIRE_CPP=1 (CI): what is missing is an error.
-cpp-here: $(STAMP)
-	@if missing=$$($(CPP)/scripts/system_deps.sh --check) || [ -n "$(VTR_REQUIRE_CPP)" ]; then $(MAKE) cpp; else \
-	echo "NOT RUN: the C++ runtime, for want of $$missing; run: make system-deps cpp"; fi
 
 cpp-%: $(CPP_DATA)/.made
 	cd $(CPP) && cmake --preset $* $(CPP_ONNXRUNTIME) > /dev/null
@@ -77,8 +72,6 @@ cpp-install: cpp-release
 
 test-long: $(STAMP)
 	$(PYTEST) -m long
-	@if missing=$$($(CPP)/scripts/system_deps.sh --check) || [ -n "$(VTR_REQUIRE_CPP)" ]; then $(MAKE) cpp-fuzz SECONDS=600; else \
-	echo "NOT RUN: the C++ fuzz targets, for want of $$missing; run: make system-deps cpp-fuzz SECONDS=600"; fi
 
 clean:
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache

@@ -87,7 +87,7 @@ def test_a_stage_without_a_case_is_not_run(bundle_copy: Path) -> None:
     report = run(bundle_copy, backends=("onnx-cpu",), batches=(1, 2))
     assert report.passed
     missing = [result for result in report.results if result.status == "not_run"]
-    assert [(r.stage, r.case) for r in missing] == [("rgb", "golden"), ("sampler_step", "golden"), ("retrieval", "no ranking")]
+    assert [r.stage for r in missing] == ["rgb", "sampler_step", "retrieval"]
     assert all("older than this stage; make them anew: vtr-conformance golden" in r.hint for r in missing[:2])
 
 
