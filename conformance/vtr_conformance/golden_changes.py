@@ -61,7 +61,7 @@ def _compare_case(old: Case, new: Case | None) -> CaseChange:
         return CaseChange(old.id, old.stage, "changed", limit=gate.limit, unit=gate.unit, where=f"another {other}")
     if _equal(old.expected, new.expected):
         return CaseChange(old.id, old.stage, "same", 0.0, gate.limit, gate.unit)
-    found = compare(gate.comparator, old.expected, new.expected, gate.limit)
+    found = compare(gate.comparator, old.expected, new.expected, gate.limit, axes=len(stage.axes))
     # An output that is new to the case is compared with nothing.
     passed = found.passed and new.expected.keys() == old.expected.keys()
     where = describe(found, stage.axes, new.labels)

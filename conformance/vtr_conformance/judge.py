@@ -23,7 +23,7 @@ def judge(
     """Compare by the stage's gate for the host's precision, or by another one; `labels` name the rows."""
     known = stage_of(stage)
     gate = gate or known.gate(host.precision)
-    found = compare(gate.comparator, expected, actual, gate.limit)
+    found = compare(gate.comparator, expected, actual, gate.limit, axes=len(known.axes))
     return Result(
         host=host.name,
         backend=host.backend,

@@ -27,6 +27,18 @@ def test_exact_counts_the_places_that_differ() -> None:
     assert (found.passed, found.measured, found.place) == (False, 2, (1,))
 
 
+def test_a_digest_or_a_fraction_is_one_place() -> None:
+    digests = np.zeros((3, 32), np.uint8)
+    other = digests.copy()
+    other[1], other[2, 5] = 7, 1
+    found = compare("exact", {"sha256": digests}, {"sha256": other}, 0, axes=1)
+    assert (found.passed, found.measured, found.place) == (False, 2, (1,))
+    none = np.zeros((0, 32), np.uint8)
+    assert compare("exact", {"sha256": none}, {"sha256": none.copy()}, 0, axes=1).passed
+    ids = np.zeros((3, 4), np.int32)
+    assert compare("exact", {"ids": ids}, {"ids": ids + np.int32(1)}, 0, axes=2).measured == 12
+
+
 def test_missing_times_are_equal_to_missing_times() -> None:
     times = np.array([0.5, np.nan])
     assert compare_exact(times, times.copy(), 0).passed

@@ -13,7 +13,7 @@ from vtr_runtime.publish import staged_file
 from .check import Outcome
 
 STATUSES = ("caught", "wrong stage", "missed", "not applicable")
-COLUMNS = ("mutant", "what is wrong", "stage expected", "found first", "by", "without debug outputs", "outcome")
+COLUMNS = ("mutant", "kind", "what is wrong", "stage expected", "found first", "by", "without debug outputs", "outcome")
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
@@ -58,10 +58,10 @@ def describe_model(manifest: Manifest) -> str:
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:
-    amount = "" if outcome.measured is None else f"{outcome.measured:.2g} {outcome.unit} (limit {outcome.limit:.2g})"
+    amount = "" if outcome.measured is None else f"{outcome.measured:.3g} {outcome.unit} (limit {outcome.limit:.3g})"
     expected = " or ".join(outcome.expected)
     state = f"{outcome.status}{': ' if outcome.why else ''}{outcome.why}"
-    return (outcome.name, outcome.mistake, expected, outcome.found, amount, outcome.plain, state)
+    return (outcome.name, outcome.kind, outcome.mistake, expected, outcome.found, amount, outcome.plain, state)
 
 
 def _row(cells: Sequence[str]) -> str:
