@@ -9,6 +9,7 @@ from pathlib import Path
 from vtr_runtime.engines.options import given_options
 from vtr_runtime.targets import ENGINE_OPTIONS, TARGETS
 
+from .gates import NO_SPLIT
 from .plan import ExportPlan
 
 HEAD = "#!/usr/bin/env bash\n# {what}\nset -euo pipefail\n"
@@ -68,7 +69,7 @@ def gate_words(plan: ExportPlan, backends: Sequence[str], *, own_checkpoint: boo
     words = ["vtr-conformance", "run", "$BUNDLE", *(["--ckpt", "$CKPT"] if own_checkpoint else [])]
     words += [word for backend in backends for word in ("--backend", backend)]
     words += ["--batch", str(plan.engine["batch"])] if plan.engine.get("batch") else []
-    return words + (["--data", "$DATA"] if plan.eval_data is not None and own_checkpoint else [])
+    return words + (["--data", "$DATA" if plan.eval_data is not None else NO_SPLIT] if own_checkpoint else [])
 
 
 def _engine_words(plan: ExportPlan, honoured: Container[str] = ENGINE_OPTIONS) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import click
 
 from vtr_runtime.console import Cli, echo_json, json_option, note
 from vtr_runtime.errors import UsageError
+
+from .stages import EXAMPLES
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,8 +30,19 @@ def main() -> None:
     help="Engine, or `typed-graph`; repeatable. [default: auto, and typed-graph for graphs in fp16 or bf16]",
 )
 @click.option("--batch", default="1:3:8", show_default=True, help="MIN:OPT:MAX of the profile whose corners are run.")
-@click.option("--data", help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt.")
+@click.option(
+    "--data",
+    help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt. `none`: no ranking. "
+    "[default: a small one that is generated]",
+)
 @click.option("--split", default="test", show_default=True, help="Split of --data.")
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=EXAMPLES,
+    show_default=True,
+    help="Inputs that are drawn for each property of a graph; for video a quarter of it.",
+)
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for conformance.jsonl, junit.xml, report.html.")
 @click.option("--modules/--no-modules", default=True, help="In the report: errors by PyTorch module. [default: yes]")
 @click.option("--speed/--no-speed", default=True, help="In the report: speed beside quality. [default: yes]")
@@ -40,6 +54,7 @@ def run(
     batch: str,
     data: str | None,
     split: str,
+    examples: int,
     report: Path | None,
     modules: bool,
     speed: bool,
@@ -48,6 +63,8 @@ def run(
     """Check BUNDLE against its golden vectors, and against PyTorch where the checkpoint is given.
 
     Ends with 3 when a gate is not met. With --report BUNDLE/reports the verdict in the bundle's README is renewed."""
+    from hypothesis.configuration import set_hypothesis_home_dir
+
     from .details.about import command_line
     from .details.records import Wanted
     from .report import print_report, write_report
@@ -58,8 +75,16 @@ def run(
     if own:
         check_writable(bundle)
     wanted = None if report is None else Wanted(modules, speed, command_line(click.get_current_context()))
+    set_hypothesis_home_dir(os.devnull)  # it would keep a folder of its own where the command is run
     found = run_cases(
-        bundle, checkpoint=ckpt, backends=backends, data=data, split=split, batches=_sizes(batch), wanted=wanted
+        bundle,
+        checkpoint=ckpt,
+        backends=backends,
+        data=data,
+        split=split,
+        batches=_sizes(batch),
+        examples=examples,
+        wanted=wanted,
     )
     if report is not None:
         note(f"report: {', '.join(map(str, write_report(found, report)))}")

@@ -50,11 +50,12 @@ def compare_exact(expected: Array, actual: Array, limit: float) -> Comparison:
 
 
 def compare_max_abs(expected: Array, actual: Array, limit: float) -> Comparison:
-    """The largest absolute difference."""
+    """The largest absolute difference. What is expected may be a host's own, and not finite either."""
     if expected.shape != actual.shape:
         return _another_shape(expected, actual)
-    if not np.isfinite(actual).all():
-        return Comparison(False, float("inf"), _place(~np.isfinite(actual)), "not finite")
+    finite = np.isfinite(actual) & np.isfinite(expected)
+    if not finite.all():
+        return Comparison(False, float("inf"), _place(~finite), "not finite")
     difference = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
     measured = float(difference.max(initial=0.0))
     return Comparison(measured <= limit, measured, _place(difference == measured) if measured else ())
@@ -135,7 +136,11 @@ def compare_ranking(expected: Array, actual: Array, limit: float) -> Comparison:
 
 def largest_swaps(expected: Array, actual: Array) -> NDArray[np.float64]:
     """Per query [Q]: how far apart in expected score two items stand that the actual scores put the other way round."""
-    order = np.argsort(-actual, axis=1, kind="stable")
+    return swaps_of_order(expected, np.argsort(-actual, axis=1, kind="stable"))
+
+
+def swaps_of_order(expected: Array, order: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The same, from the order [Q, G] that the actual scores give."""
     reference = np.take_along_axis(expected.astype(np.float64), order, axis=1)
     best_later = np.maximum.accumulate(reference[:, ::-1], axis=1)[:, ::-1]
     found: NDArray[np.float64] = (best_later - reference).max(axis=1, initial=0.0)

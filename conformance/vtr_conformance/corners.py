@@ -18,7 +18,8 @@ from vtr_runtime.manifest import FrameSpec, Manifest, TextSpec
 from .hosts.base import Arrays, Host
 from .judge import judge, not_run, raised
 from .results import Result
-from .stages import FINITE, MOVED, Gate
+from .rows import run_rows
+from .stages import FINITE, UNIT_LENGTH
 
 # min, opt and max of a batch.
 BATCHES = (1, 3, 8)
@@ -28,8 +29,6 @@ LENGTHS = (2, 3, 16)
 CLIPS = 8
 SENTENCES = 8
 CANDIDATES = 8
-# What the towers give to hosts. The inner stages, outputs of a debug graph, are the golden vectors' to judge.
-OUTPUTS = ("embedding", "frame_embeddings", "word_embeddings", "word_mask")
 
 
 @dataclass(frozen=True)
@@ -70,19 +69,6 @@ def check_corners(
             yield raised(host, stage, case, error)
             continue
         yield _judge_corner(host, stage, case, want, got)
-
-
-def run_rows(host: Host, graph: str, feed: Arrays, batch: int) -> Arrays:
-    """Run a graph on any number of rows, `batch` at a time: OUTPUTS by name, as far as it has them. `rerank` takes one
-    query."""
-    if graph == "rerank":
-        return {"scores": host.run(graph, feed)["scores"]}
-    rows = len(next(iter(feed.values())))
-    parts = [
-        host.run(graph, {name: array[start : start + batch] for name, array in feed.items()})
-        for start in range(0, rows, batch)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS if name in parts[0]}
 
 
 def draw_clips(spec: FrameSpec) -> Arrays:
@@ -196,5 +182,5 @@ def _judge_corner(host: Host, stage: str, case: str, want: Arrays | None, got: A
     if want is not None and host.precision != "int8":
         return judge(host, stage, case, {name: want[name] for name in got if name in want}, got)
     lengths = np.linalg.norm(got["embedding"].astype(np.float64), axis=-1)
-    gate = Gate("max_abs", MOVED.get(host.precision, MOVED["fp16"]), "|norm - 1|")
-    return judge(host, stage, case, {"norm": np.ones_like(lengths)}, {"norm": lengths}, gate=gate)
+    norms = {"norm": np.ones_like(lengths)}, {"norm": lengths}
+    return judge(host, stage, case, *norms, gate=UNIT_LENGTH[host.precision])

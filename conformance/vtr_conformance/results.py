@@ -36,36 +36,68 @@ class Result:
 
 
 @dataclass(frozen=True)
+class WorstQuery:
+    """The query whose best item is another one on the host, and the reference minds most: a caption or a clip's name,
+    and two candidates."""
+
+    query: str
+    reference_best: str
+    host_best: str
+    reference_scores: tuple[float, float]  # of these two, in this order
+    host_scores: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One way of searching, text to video or video to text. Margins are in the reference's scores."""
+
+    queries: int
+    gallery: int
+    figures: dict[str, float]  # R@1, R@5, R@10 in percent, MdR, MnR
+    reference: dict[str, float]  # the same of the reference
+    identical: int  # queries whose whole ranking is the reference's, ties aside
+    flips: int  # queries whose best item is another one
+    flips_outside: int  # of them those where the reference holds the two further apart than the noise
+    largest_flip: float  # that margin, at the flip where it is largest
+    top10_changed: int  # queries whose first ten items are another set
+    top10_outside: int  # of them those where an item that left and one that came are further apart than the noise
+    largest_top10: float
+    tau: float | None  # mean over the queries of Kendall's tau-b of the reference's first hundred; None: no order
+    worst_tau: float | None
+    worst: WorstQuery | None  # None where no query has another best item
+
+
+@dataclass(frozen=True)
 class Retrieval:
-    """A whole split, embedded by the reference and by a host; text to video."""
+    """A whole split, embedded by the reference and by a host."""
 
     host: str
     backend: str
     precision: Precision
+    data: str  # the name of the data set; "generated"
     split: str
     videos: int
     texts: int
     unreadable: int  # clips that were left out
-    recall: dict[str, float]  # R@K in percent
-    reference_recall: dict[str, float]
-    median_rank: float
-    reference_median_rank: float
-    identical: int  # queries whose whole ranking is the reference's, ties aside
-    flips: int  # queries whose best video is another one
-    flips_outside: int  # of them those where the reference's best two stand further apart than `noise`
-    largest_flip: float  # that margin of the reference's, at the flip where it is largest
-    noise: float  # a margin within which errors of this size can swap two videos
-    top10_changed: int  # queries whose first ten videos are another set
-    meaningful: bool  # the reference retrieves at all: R@1 at least 5 times chance
+    noise: float  # a margin within which errors of this size can swap two items
+    meaningful: bool  # the reference retrieves at all: R@1, text to video, at least 5 times chance
+    rsum: float  # R@1 + R@5 + R@10 of both directions
+    reference_rsum: float
+    t2v: Direction
+    v2t: Direction
+    # Scores (reference, host) of a caption and a clip: all where they are few, else a sample.
+    pairs: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """`precision` is the bundle's; `details` are what is shown and not judged, where they were asked for."""
+    """`precision` is the bundle's; `left_out` are the clips of the split that cannot be read, a sentence each;
+    `details` are what is shown and not judged, where they were asked for."""
 
     results: tuple[Result, ...]
     retrieval: tuple[Retrieval, ...] = ()
     precision: Precision = "fp32"
+    left_out: tuple[str, ...] = ()
     details: Details | None = None
 
     @property
@@ -96,7 +128,8 @@ class Report:
             return f"first stage that moved: {first.stage} ({first.host}, {first.backend}): {counts}"
         if not self.passed:
             return f"nothing was checked: {counts}"
-        return f"every gate met: {counts}" + (f"; {self.unproved}" if self.unproved else "")
+        left_out = f"left out: {len(self.left_out)} of the split's clips" if self.left_out else ""
+        return "; ".join(part for part in (f"every gate met: {counts}", self.unproved, left_out) if part)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -104,6 +137,7 @@ class Report:
             "passed": self.passed,
             "verdict": self.verdict,
             "unproved": self.unproved,
+            "left_out": list(self.left_out),
             "results": [strict(asdict(result)) for result in self.results],
             "retrieval": [asdict(entry) for entry in self.retrieval],
             **({} if self.details is None else {"details": strict(asdict(self.details))}),

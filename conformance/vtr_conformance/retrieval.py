@@ -1,128 +1,184 @@
-"""A whole split, embedded by PyTorch and by a host: are the same videos found?"""
+"""A whole split, embedded by PyTorch and by each host: are the same videos found, and the same captions?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtr_runtime.metrics import Direction, retrieval
+from vtr_runtime.bundle import Bundle
+from vtr_runtime.errors import BackendError, VtrError
+from vtr_runtime.manifest import Precision
 
-from .comparators import largest_swaps
-from .hosts import RuntimeHost
-from .hosts.base import scores
-from .judge import judge, not_run
-from .results import Result, Retrieval
-from .stages import RANKING_TIE
-
-if TYPE_CHECKING:
-    from vtr_training.embed import EmbeddedSplit
-
-    from .hosts.torch import TorchHost
+from .hosts.base import Host
+from .judge import judge, not_run, raised
+from .rankings import Compared, Side, compare_sides, summarise
+from .results import Direction, Result, Retrieval
+from .split import Embedded, EmbeddedSplit, SplitClips, embed_split
+from .stages import RANKING_TIE, Gate, stage_of
 
 # A ranking says something about an export only where the model itself retrieves.
 MEANINGFUL_TIMES_CHANCE = 5
-TOP = 10
-
-Scores = NDArray[np.float64]
+# Scores that are kept for a picture of the reference against the host.
+PAIRS = 2000
 
 
 def compare_rankings(
-    reference: TorchHost, hosts: Iterable[RuntimeHost], data: str, split: str
-) -> tuple[list[Result], list[Retrieval]]:
-    """Embed a split with PyTorch and with each host; embeddings and every query's ranking must agree.
+    reference: Host, hosts: Sequence[Host], bundle: Bundle, chosen: SplitClips, batch: int
+) -> tuple[list[Result], list[Retrieval], tuple[str, ...]]:
+    """Embed a split with the reference and with each host; embeddings and every query's ranking must agree.
 
-    Clips that cannot be read are left out and counted."""
-    from vtr_training.data.jsonl import read_clips
-    from vtr_training.embed import embed_with_runtime, embed_with_torch
-
-    clips = read_clips(data, split)
-    want = embed_with_torch(reference.model, clips)
-    case = f"{Path(data).absolute().name}:{split}"  # the report travels in the bundle, the path does not
-    results, summaries = [], []
-    for host in hosts:
-        if host.note is not None:
-            results.append(not_run(host, "retrieval", case, host.note))
-            continue
-        got = embed_with_runtime(host.model, clips)
-        summary = summarise(host, split, want, got)
-        results += _judge_split(host, case, want, got, summary)
-        summaries.append(summary)
-    return results, summaries
+    The third is a sentence for each clip that cannot be read: it is left out."""
+    case = f"{chosen.data}:{chosen.split}"
+    results = [not_run(host, "retrieval", case, host.note) for host in hosts if host.note is not None]
+    asked = [host for host in hosts if host.note is None]
+    if not asked:
+        return results, [], ()
+    split = embed_split(reference, asked, bundle, chosen.clips, batch)
+    summaries = []
+    for host, got in zip(asked, split.hosts, strict=True):
+        found, summary = compare_split(host, chosen, split, got)
+        results += found
+        summaries += [summary] if summary is not None else []
+    return results, summaries, split.unreadable
 
 
-def summarise(host: RuntimeHost, split: str, want: EmbeddedSplit, got: EmbeddedSplit) -> Retrieval:
-    wanted, found = scores(want.text, want.video), scores(got.text, got.video)
-    relevant = want.owners[:, None] == np.arange(len(want.clips))
-    reference, here = retrieval(wanted, relevant).t2v, retrieval(found, relevant).t2v
-    noise, margins = noise_of(want, got), flip_margins(wanted, found)
+def compare_split(
+    host: Host, chosen: SplitClips, split: EmbeddedSplit, got: Embedded | VtrError
+) -> tuple[list[Result], Retrieval | None]:
+    """What one host came to; no summary where it has no embeddings that could be ranked."""
+    case = f"{chosen.data}:{chosen.split}"
+    if isinstance(got, VtrError):
+        return [raised(host, "retrieval", case, got)], None
+    want = split.reference
+    labels = {"clip": split.names, "caption": split.captions}
+    results = [
+        judge(host, "video_embedding", case, {"embedding": want.video}, {"embedding": got.video}, labels=labels),
+        judge(host, "aligned", case, {"embedding": want.text}, {"embedding": got.text}, labels=labels),
+    ]
+    both = (("video_embedding", want.video, got.video), ("aligned", want.text, got.text))
+    for stage, ours, theirs in both:
+        if ours.shape != theirs.shape or not np.isfinite(theirs).all():
+            trouble = BackendError(f"its embeddings cannot be ranked: see {stage}")
+            return [*results, raised(host, "retrieval", case, trouble)], None
+    compared = _both_ways(split, got)
+    summary = _summary(host, chosen, split, got, compared)
+    return [*results, *_judge_rankings(host, case, split, compared, summary)], summary
+
+
+def noise_of(want: Embedded, got: Embedded, precision: Precision) -> float:
+    """The margin of two scores that errors of this size can swap: twice the largest error of any number in any
+    embedding; RANKING_TIE at least, and at most what the ranking may move in this precision.
+
+    Errors that are independent move the difference of two scores by less than twice the root mean square of an
+    embedding's errors (the unit vector on the other side averages them), and the largest of thousands is some four
+    times that mean; so a flip beyond is an error that leans one way. The bound keeps a host that is wrong altogether
+    from excusing its flips by the size of its errors."""
+    pairs = ((want.text, got.text), (want.video, got.video))
+    largest = max(float(np.abs(a.astype(np.float64) - b).max(initial=0.0)) for a, b in pairs)
+    gate = stage_of("ranking").gate(precision)
+    most = gate.limit if gate.comparator == "ranking" else np.inf  # int8 has no limit there
+    return float(np.clip(2 * largest, RANKING_TIE, most))
+
+
+def _sides(of: Embedded) -> tuple[Side, Side]:
+    """Text to video, and video to text."""
+    return Side(of.text, of.video), Side(of.video, of.text)
+
+
+def _both_ways(split: EmbeddedSplit, got: Embedded) -> tuple[Compared, Compared]:
+    clips = np.arange(len(split.names))
+
+    def own_clip(rows: slice) -> NDArray[np.bool_]:
+        return np.asarray(split.owners[rows, None] == clips)
+
+    def own_captions(rows: slice) -> NDArray[np.bool_]:
+        return np.asarray(clips[rows, None] == split.owners)
+
+    (want_t2v, want_v2t), (got_t2v, got_v2t) = _sides(split.reference), _sides(got)
+    return compare_sides(want_t2v, got_t2v, own_clip), compare_sides(want_v2t, got_v2t, own_captions)
+
+
+def _summary(
+    host: Host, chosen: SplitClips, split: EmbeddedSplit, got: Embedded, compared: tuple[Compared, Compared]
+) -> Retrieval:
+    noise = noise_of(split.reference, got, host.precision)
+    named = (split.captions, split.names), (split.names, split.captions)
+    t2v, v2t = (
+        summarise(found, want, now, noise, *names)
+        for found, want, now, names in zip(compared, _sides(split.reference), _sides(got), named, strict=True)
+    )
     return Retrieval(
         host=host.name,
         backend=host.backend,
         precision=host.precision,
-        split=split,
-        videos=wanted.shape[1],
-        texts=wanted.shape[0],
-        unreadable=len(want.unreadable),
-        recall=_recall(here),
-        reference_recall=_recall(reference),
-        median_rank=here.median_rank,
-        reference_median_rank=reference.median_rank,
-        identical=int((largest_swaps(wanted, found) <= RANKING_TIE).sum()),
-        flips=int((~np.isnan(margins)).sum()),
-        flips_outside=int((margins > noise).sum()),
-        largest_flip=float(np.nanmax(margins, initial=0.0)),
+        data=chosen.data,
+        split=chosen.split,
+        videos=len(split.names),
+        texts=len(split.captions),
+        unreadable=len(split.unreadable),
         noise=noise,
-        top10_changed=int((_top_sets(wanted) != _top_sets(found)).any(axis=1).sum()),
-        meaningful=reference.recall[1] >= MEANINGFUL_TIMES_CHANCE * 100 / wanted.shape[1],
+        meaningful=t2v.reference["R@1"] >= MEANINGFUL_TIMES_CHANCE * 100 / len(split.names),
+        rsum=_rsum(t2v.figures, v2t.figures),
+        reference_rsum=_rsum(t2v.reference, v2t.reference),
+        t2v=t2v,
+        v2t=v2t,
+        pairs=sample_pairs(split, got),
     )
 
 
-def noise_of(want: EmbeddedSplit, got: EmbeddedSplit) -> float:
-    """The margin of two scores that errors of this size can swap: twice the largest error of any number in any
-    embedding, and RANKING_TIE at least.
-
-    Errors that are independent move the difference of two scores by less than twice the root mean square of an
-    embedding's errors (the unit vector on the other side averages them), and the largest of thousands is some four
-    times that mean; so a flip beyond is an error that leans one way."""
-    pairs = ((want.text, got.text), (want.video, got.video))
-    return max(RANKING_TIE, *(2 * float(np.abs(a.astype(np.float64) - b).max(initial=0.0)) for a, b in pairs))
-
-
-def flip_margins(want: Scores, got: Scores) -> Scores:
-    """Per query [Q]: by how much the reference prefers its own best item to the one that is best now; NaN where that
-    is the same item."""
-    before, after = want.argmax(axis=1), got.argmax(axis=1)
-    rows = np.arange(len(want))
-    return np.where(before == after, np.nan, want[rows, before] - want[rows, after])
-
-
-def _judge_split(
-    host: RuntimeHost, case: str, want: EmbeddedSplit, got: EmbeddedSplit, summary: Retrieval
-) -> Iterator[Result]:
-    wanted, found = scores(want.text, want.video), scores(got.text, got.video)
-    yield judge(host, "video_embedding", case, {"embedding": want.video}, {"embedding": got.video})
-    yield judge(host, "aligned", case, {"embedding": want.text}, {"embedding": got.text})
-    yield judge(host, "ranking", case, {"scores": wanted}, {"scores": found})
-    if host.precision != "int8":
-        outside = flip_margins(wanted, found) > summary.noise
-        yield judge(host, "retrieval", case, {"flips": np.zeros_like(outside)}, {"flips": outside})
-    elif summary.meaningful:
-        recalls = (np.array(r["R@1"]) for r in (summary.reference_recall, summary.recall))
-        yield judge(host, "retrieval", case, *({"R@1": recall} for recall in recalls))
+def sample_pairs(split: EmbeddedSplit, got: Embedded, most: int = PAIRS) -> tuple[tuple[float, float], ...]:
+    """Scores (reference, host) of every pair of a caption and a clip; of more than `most`, half captions with their own
+    clips, half with any. The same split gives the same pairs."""
+    generator = np.random.default_rng(0)
+    captions, clips = len(split.captions), len(split.names)
+    if captions * clips <= most:
+        texts, videos = (places.ravel() for places in np.indices((captions, clips)))
     else:
-        chance = 100 / summary.videos
-        why = f"the model itself has R@1 {summary.reference_recall['R@1']:.1f} where chance has {chance:.1f}"
-        yield not_run(host, "retrieval", case, f"{why}: give a split on which it retrieves")
+        own = generator.permutation(captions)[: most // 2]
+        texts = np.concatenate([own, generator.integers(0, captions, most - len(own))])
+        videos = np.concatenate([split.owners[own], generator.integers(0, clips, most - len(own))])
+    wanted, now = (np.einsum("nd,nd->n", side.text[texts], side.video[videos]) for side in (split.reference, got))
+    return tuple((round(float(a), 6), round(float(b), 6)) for a, b in zip(wanted, now, strict=True))
 
 
-def _top_sets(scores: Scores) -> NDArray[np.intp]:
-    """The first TOP items of each query, as sorted indices."""
-    return np.sort(np.argsort(-scores, axis=1, kind="stable")[:, :TOP], axis=1)
+def _judge_rankings(
+    host: Host, case: str, split: EmbeddedSplit, compared: tuple[Compared, Compared], summary: Retrieval
+) -> Iterator[Result]:
+    gate = stage_of("ranking").gate(host.precision)
+    if gate.comparator == "ranking":  # int8's says only that scores are finite, which they are
+        swaps = compared[0].swap
+        measured = Gate("max_abs", gate.limit, gate.unit)
+        yield judge(
+            host,
+            "ranking",
+            case,
+            {"scores": np.zeros_like(swaps)},
+            {"scores": swaps},
+            gate=measured,
+            labels={"caption": split.captions},
+        )
+    if host.precision == "int8":
+        yield _judge_loss(host, case, summary)
+        return
+    ways = (("text to video", split.captions), ("video to text", split.names))
+    for (way, names), found in zip(ways, compared, strict=True):
+        outside = {"first item": found.flip > summary.noise, "first ten": found.top > summary.noise}
+        none = {name: np.zeros_like(rows) for name, rows in outside.items()}
+        yield judge(host, "retrieval", f"{case}, {way}", none, outside, labels={"query": names})
 
 
-def _recall(direction: Direction) -> dict[str, float]:
-    return {f"R@{k}": value for k, value in direction.recall.items()}
+def _judge_loss(host: Host, case: str, summary: Retrieval) -> Result:
+    """Text to video: what a search does."""
+    found: Direction = summary.t2v
+    if summary.meaningful:
+        recalls = ({"R@1": np.array(figures["R@1"])} for figures in (found.reference, found.figures))
+        return judge(host, "retrieval", case, *recalls)
+    chance = 100 / summary.videos
+    why = f"the model itself has R@1 {found.reference['R@1']:.1f} where chance has {chance:.1f}"
+    return not_run(host, "retrieval", case, f"{why}: give a split on which it retrieves")
+
+
+def _rsum(*ways: dict[str, float]) -> float:
+    return sum(value for figures in ways for name, value in figures.items() if name.startswith("R@"))

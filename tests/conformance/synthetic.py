@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vtr_conformance.details.records import (
     About,
     Details,
@@ -10,7 +12,7 @@ from vtr_conformance.details.records import (
     ModuleError,
     ScorePairs,
 )
-from vtr_conformance.results import Report, Result, Retrieval
+from vtr_conformance.results import Direction, Report, Result, Retrieval, WorstQuery
 
 # What a file or a caption may be called: markup, quotes, control characters, half a surrogate pair, a turned line.
 HOSTILE = "<script>document.title='bitten'</script> & \"x\" 'y' \x00\x0b\udce9\uffff\u202egnp.exe ]]> $x^{"
@@ -29,25 +31,39 @@ RESULTS = (
     Result("pytorch", "torch", "aligned", "aligned/texts", "pass", 0.0, 1e-5, unit="max |difference|"),
 )
 
-RETRIEVAL = Retrieval(
-    host="vtr-runtime",
-    backend="onnx-cpu",
-    precision="fp32",
-    split="test",
-    videos=40,
-    texts=80,
-    unreadable=1,
-    recall={"R@1": 44.0, "R@5": 70.0, "R@10": 81.0},
-    reference_recall={"R@1": 45.0, "R@5": 70.0, "R@10": 80.0},
-    median_rank=2.0,
-    reference_median_rank=2.0,
+T2V = Direction(
+    queries=80,
+    gallery=40,
+    figures={"R@1": 44.0, "R@5": 70.0, "R@10": 81.0, "MdR": 2.0, "MnR": 3.5},
+    reference={"R@1": 45.0, "R@5": 70.0, "R@10": 80.0, "MdR": 2.0, "MnR": 3.25},
     identical=71,
     flips=2,
     flips_outside=1,
     largest_flip=0.003,
-    noise=0.001,
     top10_changed=4,
+    top10_outside=0,
+    largest_top10=0.0005,
+    tau=0.99,
+    worst_tau=0.9,
+    worst=WorstQuery(HOSTILE, "bear.webm", HOSTILE, (0.303, 0.300), (0.299, 0.301)),
+)
+
+RETRIEVAL = Retrieval(
+    host="vtr-runtime",
+    backend="onnx-cpu",
+    precision="fp32",
+    data="demo",
+    split="test",
+    videos=40,
+    texts=80,
+    unreadable=1,
+    noise=0.001,
     meaningful=True,
+    rsum=400.0,
+    reference_rsum=400.0,
+    t2v=T2V,
+    v2t=replace(T2V, queries=40, gallery=80, flips=0, flips_outside=0, tau=None, worst_tau=None, worst=None),
+    pairs=((0.1, 0.1), (0.4, 0.41)),
 )
 
 ABOUT = About(

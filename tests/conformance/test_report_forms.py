@@ -95,7 +95,7 @@ def test_json_lines_are_strict_and_end_with_the_verdict(folder: Path) -> None:
     text = (folder / "conformance.jsonl").read_text(encoding="utf-8")
     *lines, last = [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
     assert [line["case"] for line in lines if "status" in line] == [result.case for result in RESULTS]
-    assert [line["retrieval"]["flips"] for line in lines if "retrieval" in line] == [2]
+    assert [line["retrieval"]["t2v"]["flips"] for line in lines if "retrieval" in line] == [2]
     [details] = [line["details"] for line in lines if "details" in line]
     assert details["modules"][1]["error"] == "inf"
     assert last["line"] == one_line(REPORT)

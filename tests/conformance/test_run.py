@@ -26,7 +26,7 @@ def test_a_sound_bundle_meets_every_gate_in_every_stage(small_bundle: Path, smal
     report = run(small_bundle, checkpoint=small_checkpoint)
     assert report.passed
     ran = {stage_of(r.stage).name for r in report.results if r.host == "vtr-runtime" and r.status == "pass"}
-    assert ran == {stage.name for stage in STAGES} - {"rerank", "retrieval"}  # no second stage, no data
+    assert ran == {stage.name for stage in STAGES} - {"rerank"}  # no second stage
     assert {r.stage for r in report.results if r.host == "pytorch"} >= {"aligned", "video_embedding", "sampler_step_3"}
 
 
@@ -189,13 +189,19 @@ def test_a_whole_split_ranks_alike(
     report = run(small_bundle, checkpoint=small_checkpoint, data=str(tmp_path))
     assert report.passed
     [found] = report.retrieval
-    assert (found.videos, found.texts, found.unreadable, found.identical) == (3, 6, 1, 6)
-    assert found.recall == found.reference_recall
-    assert found.median_rank == found.reference_median_rank
-    assert (found.flips, found.flips_outside, found.top10_changed) == (0, 0, 0)
+    assert (found.videos, found.texts, found.unreadable) == (3, 6, 1)
+    for way in (found.t2v, found.v2t):
+        assert way.figures == way.reference
+        assert (way.flips, way.flips_outside, way.top10_changed, way.worst) == (0, 0, 0, None)
+        assert way.identical == way.queries
     # The data are told by name: the report travels in the bundle.
     name = f"{tmp_path.name}:test"
-    assert [(r.status, r.case) for r in report.results if r.stage == "retrieval"] == [("pass", name)]
+    ways = [("pass", f"{name}, {way}") for way in ("text to video", "video to text")]
+    assert [(r.status, r.case) for r in report.results if r.stage == "retrieval"] == ways
+    [sentence] = report.left_out
+    assert "empty.mp4" in sentence
+    assert str(tmp_path) not in sentence
+    assert report.verdict.endswith("; left out: 1 of the split's clips")
 
 
 def test_golden_vectors_of_another_schema_are_refused(small_model: Model, tmp_path: Path) -> None:

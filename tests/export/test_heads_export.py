@@ -143,7 +143,7 @@ def written_once(real: Callable[..., None], folder: Path) -> Callable[..., None]
 def gates_in_process(
     bundle: Path, checkpoint: Path, *, data: str | None, say: Callable[[str], None], **_: Any
 ) -> GateResult:
-    report = run(bundle, checkpoint=checkpoint, data=data)
+    report = run(bundle, checkpoint=checkpoint, data=data or "none")
     write_report(report, bundle / "reports")
     assert report.passed, report.verdict
     say(report.verdict)

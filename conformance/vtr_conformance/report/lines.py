@@ -19,7 +19,8 @@ def write_lines(report: Report, path: Path) -> None:
     lines += [{"schema": SCHEMA, "retrieval": asdict(entry)} for entry in report.retrieval]
     if report.details is not None:
         lines.append({"schema": SCHEMA, "details": strict(asdict(report.details))})
-    last = {"passed": report.passed, "verdict": report.verdict, "unproved": report.unproved}
-    lines.append({"schema": SCHEMA, **last, "line": one_line(report)})
+    told = ("results", "retrieval", "details")
+    last = {name: value for name, value in report.as_json().items() if name not in told}
+    lines.append({**last, "line": one_line(report)})
     with staged_file(path) as staged:
         staged.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

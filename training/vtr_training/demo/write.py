@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,9 @@ from ..pool import open_pool
 from .clips import HOLD, RATE, write_members
 from .pictures import PICTURES, SIZE, render
 from .plan import GROUP, DemoSize, PlannedScene, plan_scenes
+
+# So many are written before a pool of processes has started.
+FEW = 64
 
 README = """\
 A generated data set for text-video retrieval: {train} training, {val} validation and {test} test clips (seed {seed}).
@@ -64,9 +69,14 @@ def write_demo_data(folder: Path, *, size: DemoSize, seed: int, overwrite: bool 
 
 
 def _write_clips(folder: Path, scenes: list[PlannedScene], seed: int) -> None:
-    with open_pool() as pool, progress("clips", sum(len(scene.clips) for scene in scenes)) as bar:
-        for written in pool.map(partial(_write_scene, folder, seed), scenes, chunksize=16):
-            bar.advance(written)
+    write = partial(_write_scene, folder, seed)
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress("clips", sum(len(scene.clips) for scene in scenes)))
+        written: Iterable[int] = map(write, scenes)
+        if len(scenes) > FEW:
+            written = stack.enter_context(open_pool()).map(write, scenes, chunksize=16)
+        for clips in written:
+            bar.advance(clips)
 
 
 def _write_scene(folder: Path, seed: int, scene: PlannedScene) -> int:
