@@ -6,7 +6,7 @@ from vtr_runtime.bundle import Bundle
 from vtr_runtime.errors import UnavailableError, UsageError
 
 from ..cases import read_cases
-from ..hosts import default_backends, open_host
+from ..hosts import default_backends, open_in_process
 from .files import changed_fields, changed_operators, changed_sizes, read_reported
 from .records import BundleDiff, Moved
 from .vectors import Side, compare_found, compare_golden
@@ -24,7 +24,7 @@ def diff_bundles(a: Bundle, b: Bundle, backend: str = AUTO) -> BundleDiff:
         raise UsageError(f"{a.folder} and {b.folder} are one folder; give two bundles")
     cases = read_cases(a)
     golden, notes = compare_golden(cases, read_cases(b))
-    sides = [Side(bundle, open_host(bundle, _chosen(bundle, backend))) for bundle in (a, b)]
+    sides = [Side(bundle, open_in_process(bundle, _chosen(bundle, backend))) for bundle in (a, b)]
     hosts = [side.host for side in sides]
     found: list[Moved] = []
     undone = []

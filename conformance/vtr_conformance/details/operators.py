@@ -13,7 +13,7 @@ import onnx
 from vtr_export.graph.fusion import find_operators
 from vtr_runtime.backends.onnx_runtime import import_onnxruntime, session_options
 from vtr_runtime.bundle import Bundle
-from vtr_runtime.errors import UnavailableError
+from vtr_runtime.errors import BackendError
 
 from .records import GraphOperators
 
@@ -50,7 +50,7 @@ def rewrite(path: Path) -> tuple[dict[str, int] | None, str]:
     """The operators after ONNX Runtime's own fusions for this CPU; or None, and why."""
     try:
         ort = import_onnxruntime()
-    except UnavailableError as error:
+    except BackendError as error:
         return None, str(error)
     options = session_options(ort)
     with TemporaryDirectory() as scratch:

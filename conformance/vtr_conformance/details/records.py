@@ -7,6 +7,9 @@ from typing import Any
 
 from vtr_runtime.manifest import Precision
 
+# Of cosines that a report keeps of a host, and draws of a split.
+MAX_PAIRS = 1000
+
 
 @dataclass(frozen=True)
 class Wanted:

@@ -10,9 +10,7 @@ from vtr_runtime.errors import VtrError
 
 from ..cases import Case
 from ..hosts import Host
-from .records import ScorePairs
-
-MAX_PAIRS = 1000
+from .records import MAX_PAIRS, ScorePairs
 
 
 def golden_pairs(hosts: Sequence[Host], cases: Sequence[Case]) -> Iterator[ScorePairs]:

@@ -27,10 +27,10 @@ def time_hosts(hosts: Sequence[Host], cases: Sequence[Case], batch: int) -> tupl
     found: list[Latency] = []
     notes = []
     for host in hosts:
-        if host.note is not None or host.name == TYPED_GRAPH:
+        if host.name == TYPED_GRAPH:
             continue
         try:
-            found += [_time(host, graph, rows, feed) for graph, rows, feed in feeds]
+            found += [_time(host, graph, rows, feed) for graph, rows, feed in feeds if host.lacks(graph) is None]
         except VtrError as error:
             notes.append(f"{host.name} {host.backend} was not timed: {error}")
     return found, notes

@@ -63,7 +63,9 @@ def open_command(bundle: Bundle, command: str, options: ProcessOptions | None = 
         raise UsageError(f"--host {command!r} is no command ({error}); quote it as in a shell") from error
     if not words or shutil.which(words[0]) is None:
         raise UsageError(f"--host {command!r}: there is no program {words[0] if words else ''!r}; give its path")
-    return ProcessHost(words, bundle, name=Path(words[0]).name, backend=command, options=options)
+    # Folders of this machine have no place in a report.
+    told = " ".join(Path(word).name for word in shlex.split(command))
+    return ProcessHost(words, bundle, name=Path(words[0]).name, backend=told, options=options)
 
 
 def open_in_process(bundle: Bundle, backend: str) -> RuntimeHost:

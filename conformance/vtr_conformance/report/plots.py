@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ FAILED = "#d62728"
 # Decades below the limit that are drawn; to their left stand "no difference" and "not run".
 LOWEST, HIGHEST = -6, 1
 NOTHING, NOT_RUN = LOWEST - 1, LOWEST - 2
+Pair = tuple[float, float]  # the reference's and the host's
 # Hosts whose scores are drawn.
 MOST_HOSTS = 4
 # Errors outside are drawn at these.
@@ -81,15 +82,20 @@ def module_errors(found: Sequence[ModuleError]) -> Figure:
 
 
 @styled
-def similarities(found: Sequence[ScorePairs]) -> Figure:
-    """A row a host: its cosines against the reference's, and by how much they differ."""
+def similarities(found: Sequence[ScorePairs], of_split: Mapping[tuple[str, str], Sequence[Pair]]) -> Figure:
+    """A row a host: its cosines against the reference's, and by how much they differ; those of a split by (host,
+    backend)."""
     shown = found[:MOST_HOSTS]
     figure, views = new_figure(len(shown), 2, size=(5.2, 2.9))
     for row, pairs in enumerate(shown):
         both, apart = views[2 * row : 2 * row + 2]
         reference, here = np.array(pairs.reference), np.array(pairs.found)
         colour = COLOURS[row % len(COLOURS)]
-        ends = [reference.min(), reference.max()]
+        split = np.array(of_split.get((pairs.host, pairs.backend), ())).reshape(-1, 2)
+        both.plot(split[:, 0], split[:, 1], ".", color=colour, markersize=3, alpha=0.25)
+        apart.plot(split[:, 0], split[:, 1] - split[:, 0], ".", color=colour, markersize=3, alpha=0.25)
+        every = np.concatenate([reference, split[:, 0]])
+        ends = [every.min(), every.max()]
         both.plot(ends, ends, color=GREY, linewidth=0.8)
         both.plot(reference, here, ".", color=colour, markersize=4, alpha=0.6)
         both.set(title=_plain(f"{pairs.host} {pairs.backend}"), xlabel="cosine in PyTorch", ylabel="cosine here")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from vtr_export.pages.parts import Table
 from vtr_runtime.console import printable
 
 from ..results import REFERENCE, Direction, Retrieval
-
-TEXT_TO_VIDEO, VIDEO_TO_TEXT = "text to video", "video to text"
 
 
 def r1_change(entry: Retrieval) -> float:
@@ -22,56 +20,63 @@ def r1_words(entry: Retrieval) -> str:
     return f"{entry.host} {entry.backend} R@1 {here:.1f} (PyTorch {there:.1f}) of {entry.texts} texts"
 
 
-def figures_table(entries: Sequence[Retrieval]) -> Table:
-    """R@K, MdR, MnR and Rsum of both ways, PyTorch first."""
+def recall_table(entries: Sequence[Retrieval]) -> Table:
+    """The figures of one split in both directions: PyTorch's, then each host's."""
     first = entries[0]
+    names = list(first.t2v.figures)
     rows = []
-    for way, of in _ways(first):
-        there = (f"{value:.4g}" for value in of.reference.values())
-        rows.append([way, REFERENCE, *there, f"{first.reference_rsum:.1f}"])
+    for way, reference in _ways(first):
+        rows.append([way, REFERENCE, *(f"{reference.reference[name]:.4g}" for name in names)])
         for entry in entries:
-            mine = dict(_ways(entry))[way]
-            here = (f"{value:.4g} ({value - mine.reference[name]:+.3g})" for name, value in mine.figures.items())
-            rsum = f"{entry.rsum:.1f} ({entry.rsum - entry.reference_rsum:+.1f})"
-            rows.append([way, f"{entry.host} {entry.backend} {entry.precision}", *here, rsum])
+            found = dict(_ways(entry))[way]
+            pairs = [(found.figures[name], found.reference[name]) for name in names]
+            moved = (f"{here:.4g} ({here - there:+.2g})" for here, there in pairs)
+            rows.append([way, f"{entry.host} {entry.backend} {entry.precision}", *moved])
     title = f"{first.data}:{first.split}: {first.texts} texts, {first.videos} videos, {first.unreadable} unreadable"
     note = "" if first.meaningful else "PyTorch itself retrieves too little here for this to mean much."
-    return Table(printable(title), ["way", "host", *first.t2v.figures, "Rsum, both ways"], rows, note)
+    return Table(printable(title), ["way", "host", *names], rows, note)
 
 
 def change_table(entries: Sequence[Retrieval]) -> Table:
-    columns = ["host", "way", "same ranking", "other first", "of them outside", "largest flip", "other first ten"]
-    columns += ["of them outside", "Kendall's tau: mean", "worst", "noise"]
+    """How many queries are ranked otherwise, and how far from a tie those are."""
+    columns = ["host", "way", "same ranking", "other first", "outside the noise", "largest flip"]
+    columns += ["other ten", "outside the noise", "largest change", "tau, mean", "tau, worst", "noise"]
     rows = []
     for entry in entries:
         for way, found in _ways(entry):
-            flip = f"{found.largest_flip:.2g}" if found.flips else ""
+            first = (str(found.flips), str(found.flips_outside), _number(found.largest_flip if found.flips else None))
+            largest = _number(found.largest_top10 if found.top10_changed else None)
+            ten = (str(found.top10_changed), str(found.top10_outside), largest)
             tau = ("" if value is None else f"{value:.4f}" for value in (found.tau, found.worst_tau))
-            counts = (found.flips, found.flips_outside, flip, found.top10_changed, found.top10_outside)
             same = f"{found.identical} of {found.queries}"
-            rows.append([f"{entry.host} {entry.backend}", way, same, *map(str, counts), *tau, f"{entry.noise:.2g}"])
+            rows.append([f"{entry.host} {entry.backend}", way, same, *first, *ten, *tau, f"{entry.noise:.2g}"])
     note = (
-        "A flip is a query whose first item is another one; its size is by how much PyTorch prefers its own. Within "
-        "the noise, errors of the measured size can swap two items: that is told and not failed. Kendall's tau is of "
-        "PyTorch's first hundred; 1 is the same order."
+        "Queries whose ranking changed. A flip is a query whose first item is another one; its size is by how much "
+        "PyTorch prefers its own. Within the noise, errors of the measured size can swap two items: that is told and "
+        "not failed. Tau is Kendall's, of PyTorch's first hundred."
     )
     return Table("Rank changes", columns, rows, note)
 
 
 def worst_table(entries: Sequence[Retrieval]) -> Table | None:
-    """The query of each host and way whose first item changed most, with both candidates; None where none changed."""
+    """The query of each host and direction that changed most, with its two candidates; None where none changed."""
     rows = []
     for entry in entries:
         for way, found in _ways(entry):
             if (worst := found.worst) is None:
                 continue
-            both = zip((worst.reference_best, worst.host_best), worst.reference_scores, worst.host_scores, strict=True)
-            told = [f"{item} ({there:.5f}, here {here:.5f})" for item, there, here in both]
-            rows.append([printable(cell) for cell in (f"{entry.host} {entry.backend}", way, worst.query, *told)])
-    columns = ["host", "way", "query", "first in PyTorch (its score there, here)", "first here"]
-    return Table("The worst query", columns, rows) if rows else None
+            for place, item in enumerate((worst.reference_best, worst.host_best)):
+                scores = (f"{worst.reference_scores[place]:.6f}", f"{worst.host_scores[place]:.6f}")
+                whose = (f"{entry.host} {entry.backend}", REFERENCE)[place == 0]
+                rows.append([f"{entry.host} {entry.backend}", way, worst.query, whose, item, *scores])
+    columns = ["host", "way", "query", "first on", "candidate", "score in PyTorch", "score here"]
+    shown = [[printable(cell) for cell in row] for row in rows]
+    return Table("Worst queries, each with its two candidates", columns, shown) if rows else None
 
 
-def _ways(entry: Retrieval) -> Iterator[tuple[str, Direction]]:
-    yield TEXT_TO_VIDEO, entry.t2v
-    yield VIDEO_TO_TEXT, entry.v2t
+def _ways(entry: Retrieval) -> tuple[tuple[str, Direction], ...]:
+    return (("text to video", entry.t2v), ("video to text", entry.v2t))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}"

@@ -10,10 +10,10 @@ from vtr_export.pages.parts import Picture, Table
 from vtr_runtime.console import printable
 from vtr_runtime.machine import machine_lines
 
-from ..details.records import Details, GraphOperators, ScorePairs, changed_kinds
+from ..details.records import MAX_PAIRS, Details, GraphOperators, changed_kinds
 from ..results import Report, Retrieval
 from . import plots
-from .ranked import change_table, figures_table, r1_change, worst_table
+from .ranked import change_table, r1_change, recall_table, worst_table
 from .summary import StageSummary
 
 # The stage whose error stands for a graph's quality.
@@ -41,10 +41,10 @@ def overview(found: Sequence[StageSummary]) -> Picture:
 
 def all_sections(report: Report) -> list[Section | None]:
     details = report.details
-    shown: list[Section | None] = [retrieval(report.retrieval)]
+    shown: list[Section | None] = [retrieval(report.retrieval, report.left_out)]
     if details is None:
         return shown
-    return [modules(details), similarities(details), *shown, speed(report, details), operators(details)]
+    return [modules(details), similarities(report, details), *shown, speed(report, details), operators(details)]
 
 
 def modules(details: Details) -> Section | None:
@@ -63,45 +63,36 @@ def modules(details: Details) -> Section | None:
     return Section("Where rounding comes in: error by PyTorch module", note, [table], [picture])
 
 
-def similarities(details: Details) -> Section | None:
+def similarities(report: Report, details: Details) -> Section | None:
     pairs = [entry for entry in details.scores if entry.reference]
     if not pairs:
         return None
+    of_split = {(entry.host, entry.backend): entry.pairs[:MAX_PAIRS] for entry in report.retrieval}
     note = (
-        "Cosines of the golden captions with the golden clips: on the left, points off the line are pairs that are "
-        "scored otherwise than in PyTorch; on the right by how much."
+        "Cosines of the golden captions with the golden clips"
+        + (", paler those of the split" if any(of_split.values()) else "")
+        + ": on the left, points off the line are pairs that are scored otherwise than in PyTorch; on the right by how "
+        "much."
     )
-    picture = Picture(svg_uri(plots.similarities(pairs)), "cosines here against cosines in PyTorch", "")
+    picture = Picture(svg_uri(plots.similarities(pairs, of_split)), "cosines here against cosines in PyTorch", "")
     return Section("Similarities: PyTorch against each host", note, pictures=[picture])
 
 
-def retrieval(found: Sequence[Retrieval]) -> Section | None:
+def retrieval(found: Sequence[Retrieval], left_out: Sequence[str]) -> Section | None:
     if not found:
         return None
-    splits: dict[tuple[str, str], list[Retrieval]] = {}
+    splits: dict[str, list[Retrieval]] = {}
     for entry in found:
-        splits.setdefault((entry.data, entry.split), []).append(entry)
-    tables = [
-        table
-        for entries in splits.values()
-        for table in (figures_table(entries), change_table(entries), worst_table(entries))
-        if table is not None
-    ]
-    pairs = [
-        ScorePairs(
-            entry.host,
-            entry.backend,
-            entry.precision,
-            reference=tuple(there for there, _ in entry.pairs),
-            found=tuple(here for _, here in entry.pairs),
-        )
-        for entry in found
-        if entry.pairs
-    ]
-    note = "The whole split, embedded by PyTorch and by each host: the same items must be found, both ways."
-    alt = "similarities of captions and clips of the split, here against PyTorch"
-    pictures = [Picture(svg_uri(plots.similarities(pairs)), alt, "A sample of the split's pairs.")] if pairs else []
-    return Section("Retrieval and rank changes", note, tables, pictures)
+        splits.setdefault(f"{entry.data}:{entry.split}", []).append(entry)
+    tables = []
+    for entries in splits.values():
+        tables += [recall_table(entries), change_table(entries)]
+        tables += [worst] if (worst := worst_table(entries)) else []
+    if left_out:
+        rows = [[printable(sentence)] for sentence in left_out]
+        tables.append(Table(f"{len(left_out)} clips that were left out", ["why"], rows, folded=True))
+    note = "The whole split, embedded by PyTorch and by each host: the same videos must be found."
+    return Section("Retrieval and rank changes", note, tables)
 
 
 def speed(report: Report, details: Details) -> Section | None:

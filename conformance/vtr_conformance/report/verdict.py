@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vtr_runtime.console import printable
-from vtr_runtime.stages import BEFORE_THE_GRAPHS
+from vtr_runtime.stages import NO_PROOF
 
 from ..results import REFERENCE, Report
 from .ranked import r1_words
@@ -18,7 +18,7 @@ def one_line(report: Report) -> str:
     parts = [f"**{report.verdict}**"]
     if report.details is not None:
         parts.append(report.details.about.date[:10])
-    ran = [result for result in report.results if result.status != "not_run" and result.stage not in BEFORE_THE_GRAPHS]
+    ran = [result for result in report.results if result.status != "not_run" and result.stage not in NO_PROOF]
     hosts = dict.fromkeys(f"{result.host} {result.backend}" for result in ran)
     parts.append(f"on {', '.join(hosts)}" if hosts else "no graph ran")
     parts += filter(None, (_largest(report, stage) for stage in TOLD))
