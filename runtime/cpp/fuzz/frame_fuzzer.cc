@@ -43,8 +43,8 @@ void resize(Input input) {
   for (size_t i = 0; i < rgb.size(); ++i) rgb[i] = input.left() > 0 ? input.data()[i % input.left()] : 128;
   std::vector<uint8_t> out(3 * size * size + 1);
   try {
-    vtr::resize_crop(rgb.data(), width, height, stride, size, out.data());
-  } catch (const vtr::Error &) {
+    vtr::internal::resize_crop(rgb.data(), width, height, stride, size, out.data());
+  } catch (const vtr::internal::Error &) {
     return;
   }
   if (!sound || size == 0) std::abort();
@@ -60,15 +60,15 @@ void sample(Input input) {
   const int64_t duration = input.take<int64_t>();
   const size_t count = input.take<uint16_t>();
   const uint8_t cuts = input.take<uint8_t>();
-  vtr::Window window;
+  vtr::internal::Window window;
   if (cuts & 1) window.start = input.take<double>();
   if (cuts & 2) window.end = input.take<double>();
   std::vector<int64_t> ticks;
   const bool small = (cuts & 4) != 0;
   while (input.left() > 0) ticks.push_back(small ? input.take<int8_t>() : input.take<int64_t>());
   try {
-    const vtr::ClipTimes times(ticks, duration, {num, den}, origin);
-    const vtr::SamplePlan plan = times.spread(count, window);
+    const vtr::internal::ClipTimes times(ticks, duration, {num, den}, origin);
+    const vtr::internal::SamplePlan plan = times.spread(count, window);
     if (plan.size() > count) std::abort();
     for (size_t i = 0; i < plan.size(); ++i) {
       if (plan[i] >= times.size() || (i > 0 && plan[i] < plan[i - 1])) std::abort();
@@ -78,7 +78,7 @@ void sample(Input input) {
       times.exact(plan[i]);
     }
     times.end();
-  } catch (const vtr::Error &) {
+  } catch (const vtr::internal::Error &) {
   }
 }
 

@@ -7,7 +7,7 @@
 
 #include "files.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 using Json = nlohmann::json;
@@ -194,4 +194,4 @@ std::string Bundle::file(const std::string &name) const {
   return folder_ + "/" + name;
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

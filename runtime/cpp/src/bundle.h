@@ -9,7 +9,7 @@
 
 #include "status.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 struct FrameSpec {
   size_t count = 0;  // T
@@ -69,4 +69,4 @@ class Bundle {
   Manifest manifest_;
 };
 
-}  // namespace vtr
+}  // namespace vtr::internal

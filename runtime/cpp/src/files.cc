@@ -11,7 +11,7 @@
 #include <cstring>
 #include <utility>
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // An open regular file. Opened without waiting, so that a FIFO is refused and does not block.
@@ -127,4 +127,4 @@ void sha256(const void *data, size_t size, uint8_t *out) {
   digest.finish(out);
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -8,7 +8,7 @@
 
 #include "status.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 // A regular file mapped read-only. Pages come from disk as they are touched.
 class MappedFile {
@@ -33,4 +33,4 @@ std::string file_sha256(const std::string &path, vtr_code code);
 // sha256 of bytes, 32 bytes into `out`.
 void sha256(const void *data, size_t size, uint8_t *out);
 
-}  // namespace vtr
+}  // namespace vtr::internal

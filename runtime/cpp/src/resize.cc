@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // Pillow's own numbers (libImaging/Resample.c): 8 bits of a value, 2 for what a bicubic sum may exceed it by.
@@ -162,4 +162,4 @@ void resize_crop(const uint8_t *rgb, size_t width, size_t height, ptrdiff_t row_
   resize_down(narrow.data(), 3 * size, 3 * size, down.begin(), down, out);
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -7,10 +7,10 @@
 
 #include "status.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 // `row_stride` is in bytes, 0: 3 * width. out: uint8 [size, size, 3]. Error(VTR_INVALID_ARGUMENT) for what is no frame,
 // Error(VTR_MEDIA_ERROR) for one so long and narrow that the whole of it resized would exceed 2**26 pixels.
 void resize_crop(const uint8_t *rgb, size_t width, size_t height, ptrdiff_t row_stride, size_t size, uint8_t *out);
 
-}  // namespace vtr
+}  // namespace vtr::internal

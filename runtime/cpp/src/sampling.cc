@@ -6,7 +6,7 @@
 #include <limits>
 #include <utility>
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 __extension__ typedef unsigned __int128 UnsignedWide;
@@ -168,4 +168,4 @@ SamplePlan ClipTimes::spread(size_t count, const Window &window) const {
   return plan;
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

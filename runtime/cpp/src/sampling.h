@@ -9,7 +9,7 @@
 
 #include "status.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 // 128 bits, which GCC and Clang have on every 64-bit machine and the standard does not name.
 __extension__ typedef __int128 Wide;
@@ -72,4 +72,4 @@ class ClipTimes {
 // The float64 nearest to num / den, halves to even, as Python's int / int. den is above 0.
 double nearest_double(Wide num, int64_t den);
 
-}  // namespace vtr
+}  // namespace vtr::internal

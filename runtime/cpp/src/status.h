@@ -6,7 +6,7 @@
 
 #include "vtr/vtr.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 class Error : public std::runtime_error {
  public:
@@ -17,4 +17,4 @@ class Error : public std::runtime_error {
   vtr_code code_;
 };
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 using Json = nlohmann::json;
@@ -85,4 +85,4 @@ const TensorView &TensorFile::get(const std::string &name, const std::string &dt
   return view;
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -8,7 +8,7 @@
 
 #include "files.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 struct TensorView {
   std::string dtype;  // "F32", "F16", "F64", "I32", "I64", "U8", "BOOL"
@@ -39,4 +39,4 @@ class TensorFile {
   std::map<std::string, std::string> metadata_;
 };
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -12,7 +12,7 @@
 #include "media/timeline.h"
 #include "resize.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 std::string three_places(double seconds) {
@@ -180,4 +180,4 @@ std::vector<Rational> packet_times(const std::string &path, const std::atomic<bo
   return times;
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -13,7 +13,7 @@
 #include "bundle.h"
 #include "sampling.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 // A clip as the video tower takes it.
 struct Frames {
@@ -49,4 +49,4 @@ RgbFrames read_rgb(const std::string &path, size_t count, const std::optional<Wi
 // The clip times of the video packets, exact, sorted and distinct: what ClipTimes chooses from.
 std::vector<Rational> packet_times(const std::string &path, const std::atomic<bool> *cancelled);
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -6,8 +6,8 @@
 
 namespace {
 
-using vtr::Error;
-using vtr::parse_manifest;
+using vtr::internal::Error;
+using vtr::internal::parse_manifest;
 
 std::string failure(const std::string &json) {
   try {
@@ -30,6 +30,6 @@ TEST(Manifest, NestingWithoutEndIsRefused) {
   EXPECT_NE(failure(std::string(1 << 20, '[')).find("not JSON"), std::string::npos);
 }
 
-TEST(Bundle, AFolderThatIsNoneIsRefused) { EXPECT_THROW(vtr::Bundle("/nowhere/at/all"), Error); }
+TEST(Bundle, AFolderThatIsNoneIsRefused) { EXPECT_THROW(vtr::internal::Bundle("/nowhere/at/all"), Error); }
 
 }  // namespace

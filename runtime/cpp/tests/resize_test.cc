@@ -13,8 +13,8 @@
 
 namespace {
 
-using vtr::Error;
-using vtr::resize_crop;
+using vtr::internal::Error;
+using vtr::internal::resize_crop;
 
 std::string hexadecimal(const uint8_t *bytes, size_t count) {
   std::string text;
@@ -90,7 +90,7 @@ TEST(Resize, EveryPictureIsPillowsByteForByte) {
     EXPECT_EQ(fnv1a(out), words.at(6)) << line;
 #ifndef VTR_PIXEL_TESTS_ALONE
     uint8_t digest[32];
-    vtr::sha256(out.data(), out.size(), digest);
+    vtr::internal::sha256(out.data(), out.size(), digest);
     EXPECT_EQ(hexadecimal(digest, sizeof digest), words.at(5)) << line;
 #endif
     ++compared;

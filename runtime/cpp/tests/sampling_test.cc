@@ -9,10 +9,10 @@
 
 namespace {
 
-using vtr::ClipTimes;
-using vtr::Error;
-using vtr::SamplePlan;
-using vtr::Window;
+using vtr::internal::ClipTimes;
+using vtr::internal::Error;
+using vtr::internal::SamplePlan;
+using vtr::internal::Window;
 
 template <typename Work>
 std::string failure(const Work &work) {
@@ -61,7 +61,7 @@ TEST(Sampling, EveryClipIsPythons) {
     for (size_t i = 0; i < seconds.size(); ++i) {
       EXPECT_EQ(times.seconds(i), std::strtod(seconds[i].c_str(), nullptr)) << line;
       try {
-        const vtr::Rational time = times.exact(i);
+        const vtr::internal::Rational time = times.exact(i);
         EXPECT_EQ(std::to_string(time.num) + "/" + std::to_string(time.den), exact[i]) << line;
       } catch (const Error &) {
         EXPECT_GT(exact[i].find('/'), 18u) << line;  // more than 64 bits
@@ -94,22 +94,22 @@ TEST(Sampling, WhatIsNoTimeIsRefused) {
 }
 
 TEST(Sampling, TheNearestDoubleIsRoundedOnce) {
-  EXPECT_EQ(vtr::nearest_double(1, 3), 1.0 / 3);
-  EXPECT_EQ(vtr::nearest_double((vtr::Wide{1} << 53) + 1, 1), 0x1p53);      // half way: to even
-  EXPECT_EQ(vtr::nearest_double((vtr::Wide{1} << 54) + 3, 1), 0x1p54 + 4);  // above half way
-  EXPECT_EQ(vtr::nearest_double((vtr::Wide{1} << 53) - 1, 1), 0x1p53 - 1);
-  EXPECT_EQ(vtr::nearest_double((vtr::Wide{1} << 54) - 1, 1), 0x1p54);  // up to the next power of two
-  EXPECT_EQ(vtr::nearest_double(-7, 2), -3.5);
-  EXPECT_EQ(vtr::nearest_double(0, 5), 0.0);
+  EXPECT_EQ(vtr::internal::nearest_double(1, 3), 1.0 / 3);
+  EXPECT_EQ(vtr::internal::nearest_double((vtr::internal::Wide{1} << 53) + 1, 1), 0x1p53);      // half way: to even
+  EXPECT_EQ(vtr::internal::nearest_double((vtr::internal::Wide{1} << 54) + 3, 1), 0x1p54 + 4);  // above half way
+  EXPECT_EQ(vtr::internal::nearest_double((vtr::internal::Wide{1} << 53) - 1, 1), 0x1p53 - 1);
+  EXPECT_EQ(vtr::internal::nearest_double((vtr::internal::Wide{1} << 54) - 1, 1), 0x1p54);  // up to the next power of two
+  EXPECT_EQ(vtr::internal::nearest_double(-7, 2), -3.5);
+  EXPECT_EQ(vtr::internal::nearest_double(0, 5), 0.0);
 }
 
 TEST(Sampling, NumbersAreWrittenAsPythonWritesThem) {
-  EXPECT_EQ(vtr::decimal(7), "7.0");
-  EXPECT_EQ(vtr::decimal(0.1), "0.1");
-  EXPECT_EQ(vtr::decimal(1e22), "1e+22");
-  EXPECT_EQ(vtr::decimal(1e-5), "1e-05");
-  EXPECT_EQ(vtr::decimal(-2.5), "-2.5");
-  EXPECT_EQ(vtr::decimal(std::nan("")), "nan");
+  EXPECT_EQ(vtr::internal::decimal(7), "7.0");
+  EXPECT_EQ(vtr::internal::decimal(0.1), "0.1");
+  EXPECT_EQ(vtr::internal::decimal(1e22), "1e+22");
+  EXPECT_EQ(vtr::internal::decimal(1e-5), "1e-05");
+  EXPECT_EQ(vtr::internal::decimal(-2.5), "-2.5");
+  EXPECT_EQ(vtr::internal::decimal(std::nan("")), "nan");
 }
 
 }  // namespace

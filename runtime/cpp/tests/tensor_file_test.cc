@@ -7,8 +7,8 @@
 
 namespace {
 
-using vtr::Error;
-using vtr::TensorFile;
+using vtr::internal::Error;
+using vtr::internal::TensorFile;
 
 std::string written(const std::string &header, const std::string &body) {
   const std::string path = testing::TempDir() + "/tensors.safetensors";

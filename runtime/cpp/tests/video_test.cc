@@ -21,16 +21,16 @@ extern "C" {
 namespace {
 
 using nlohmann::json;
-using vtr::Error;
-using vtr::FrameSpec;
-using vtr::Window;
+using vtr::internal::Error;
+using vtr::internal::FrameSpec;
+using vtr::internal::Window;
 
 // The library leaves FFmpeg's logging to its host, which this is.
 const bool quiet = (av_log_set_level(AV_LOG_QUIET), true);
 
 std::string digest(const uint8_t *data, size_t size) {
   uint8_t bytes[32];
-  vtr::sha256(data, size, bytes);
+  vtr::internal::sha256(data, size, bytes);
   std::string text;
   for (const uint8_t byte : bytes) {
     text += "0123456789abcdef"[byte >> 4];
@@ -66,10 +66,10 @@ json seen(const std::string &path, const json &wanted) {
   std::optional<Window> window;
   if (wanted.contains("start")) window = Window{number(wanted["start"]), number(wanted["end"])};
   try {
-    const vtr::RgbFrames rgb = vtr::read_rgb(path, spec.count, window, nullptr);
-    const vtr::Frames frames = vtr::read_frames(path, spec, window, nullptr);
+    const vtr::internal::RgbFrames rgb = vtr::internal::read_rgb(path, spec.count, window, nullptr);
+    const vtr::internal::Frames frames = vtr::internal::read_frames(path, spec, window, nullptr);
     found["times"] = found["rgb"] = found["pixels"] = json::array();
-    for (const vtr::RgbImage &image : rgb.images)
+    for (const vtr::internal::RgbImage &image : rgb.images)
       found["rgb"].push_back(digest(image.pixels.data(), image.pixels.size()));
     const size_t bytes = 3 * spec.size * spec.size;
     EXPECT_EQ(frames.pixels.size(), spec.count * bytes);
@@ -121,7 +121,7 @@ std::string differences(const json &wanted, const json &found) {
 std::string container_times(const std::string &path) {
   std::string text;
   try {
-    for (const vtr::Rational &time : vtr::packet_times(path, nullptr)) {
+    for (const vtr::internal::Rational &time : vtr::internal::packet_times(path, nullptr)) {
       text += std::to_string(time.num) + "/" + std::to_string(time.den) + " ";
     }
   } catch (const Error &) {
@@ -139,8 +139,8 @@ std::string joined(const json &words) {
 std::pair<json, std::string> access(const std::string &path) {
   std::pair<json, std::string> found(json::array(), "");
   try {
-    const vtr::Timeline timeline = vtr::list_packets({path, nullptr, 1});
-    for (const vtr::Entry &entry : timeline.entries) found.first.push_back({entry.number, entry.key});
+    const vtr::internal::Timeline timeline = vtr::internal::list_packets({path, nullptr, 1});
+    for (const vtr::internal::Entry &entry : timeline.entries) found.first.push_back({entry.number, entry.key});
     if (!timeline.entries.empty()) {
       for (const bool droppable : timeline.droppable) found.second += droppable ? '1' : '0';
     }
@@ -198,7 +198,7 @@ std::string failure(const std::string &path, const std::optional<Window> &window
   spec.count = 4;
   spec.size = 32;
   try {
-    vtr::read_frames(path, spec, window, nullptr);
+    vtr::internal::read_frames(path, spec, window, nullptr);
   } catch (const Error &error) {
     return error.what();
   }
@@ -227,7 +227,7 @@ TEST(Video, ReadingCanBeCancelledAtAnyMoment) {
     spec.size = 224;
     std::atomic<bool> cancelled{true};
     try {
-      vtr::read_frames(file["path"], spec, std::nullopt, &cancelled);
+      vtr::internal::read_frames(file["path"], spec, std::nullopt, &cancelled);
       FAIL() << "was not cancelled";
     } catch (const Error &error) {
       EXPECT_EQ(error.code(), VTR_CANCELLED);
@@ -239,7 +239,7 @@ TEST(Video, ReadingCanBeCancelledAtAnyMoment) {
         cancelled = true;
       });
       try {
-        vtr::read_frames(file["path"], spec, std::nullopt, &cancelled);
+        vtr::internal::read_frames(file["path"], spec, std::nullopt, &cancelled);
       } catch (const Error &error) {
         EXPECT_EQ(error.code(), VTR_CANCELLED);
       }
@@ -256,8 +256,8 @@ TEST(Video, MoreThreadsGiveTheSameFramesOfAWholeFile) {
   for (const json &file : expectations()) {
     if (file["kind"] != "committed" || !file.contains("container")) continue;
     try {
-      const auto one = vtr::read_frames(file["path"], spec, std::nullopt, nullptr, 1);
-      const auto four = vtr::read_frames(file["path"], spec, std::nullopt, nullptr, 4);
+      const auto one = vtr::internal::read_frames(file["path"], spec, std::nullopt, nullptr, 1);
+      const auto four = vtr::internal::read_frames(file["path"], spec, std::nullopt, nullptr, 4);
       EXPECT_EQ(one.pixels, four.pixels) << file["path"];
       ++compared;
     } catch (const Error &) {

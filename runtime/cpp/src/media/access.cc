@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // The kinds of NAL units that a packet holds, one bit each: they have 5 bits in H.264 and 6 in H.265.
@@ -160,4 +160,4 @@ Inspect inspector(const std::string &codec, const std::string &pixel_format, Byt
   return {};
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

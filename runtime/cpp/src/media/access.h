@@ -9,7 +9,7 @@
 #include <functional>
 #include <string>
 
-namespace vtr {
+namespace vtr::internal {
 
 struct Access {
   bool start = false;       // from this picture's time on, all come out as if decoded from the file's beginning
@@ -30,4 +30,4 @@ using Inspect = std::function<Access(Bytes)>;
 // empty for a codec that is decoded whole.
 Inspect inspector(const std::string &codec, const std::string &pixel_format, Bytes extradata);
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -6,7 +6,7 @@
 
 #include "container.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // These flags give the same bytes in FFmpeg 5.1 and 8, with and without SIMD; the default ones do not.
@@ -143,4 +143,4 @@ RgbView turn_upright(const RgbView &rgb, const int32_t *matrix, std::vector<uint
   return {buffer.data(), width, height, 3 * width};
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -8,7 +8,7 @@
 #include "ffmpeg.h"
 #include "status.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 // uint8 [height, width, 3] of another's, whose rows lie `stride` bytes apart.
 struct RgbView {
@@ -50,4 +50,4 @@ class RgbConverter {
 // leaves the picture alone.
 RgbView turn_upright(const RgbView &rgb, const int32_t *matrix, std::vector<uint8_t> &buffer, bool &exact);
 
-}  // namespace vtr
+}  // namespace vtr::internal

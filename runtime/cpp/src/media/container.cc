@@ -10,7 +10,7 @@
 #include <cstring>
 #include <system_error>
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 constexpr int kBufferBytes = 1 << 15;
@@ -244,4 +244,4 @@ bool Container::decode(const AVPacket *packet, std::vector<FramePtr> &frames) {
   }
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

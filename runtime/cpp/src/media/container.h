@@ -8,7 +8,7 @@
 #include "ffmpeg.h"
 #include "status.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 constexpr int kMaxSide = 16384;
 constexpr int64_t kMaxPixels = int64_t{1} << 28;
@@ -112,4 +112,4 @@ class Container {
   FramePtr next_;
 };
 
-}  // namespace vtr
+}  // namespace vtr::internal

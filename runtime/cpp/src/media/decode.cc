@@ -7,7 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // Selective decoding has to save at least this share of the packets to be worth a second try when it fails.
@@ -284,4 +284,4 @@ std::vector<Picture> decode(const Reading &reading, const Timeline &timeline, co
   return decode_all(reading, timeline, wanted, finish);
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -11,7 +11,7 @@
 #include "container.h"
 #include "timeline.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 // A wanted picture of which `found` was had: its own key, an earlier or a later one.
 struct Picture {
@@ -30,4 +30,4 @@ using Finish = std::function<Picture(AVFrame *)>;
 std::vector<Picture> decode(const Reading &reading, const Timeline &timeline, const std::vector<int64_t> &wanted,
                             const Finish &finish);
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // The duration in a file without edits, whose index has the pictures as they are stored; 0 where it cannot be told.
@@ -46,4 +46,4 @@ int64_t stored_duration(const Reading &reading, const Container &container, cons
   return packet.duration;
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

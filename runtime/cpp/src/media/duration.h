@@ -3,7 +3,7 @@
 
 #include "container.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 struct LastPacket {
   int64_t position = -1;   // in the file
@@ -15,4 +15,4 @@ struct LastPacket {
 // frame rate, and sampling would differ. Gives the stored one for every version. 0 or less: not known.
 int64_t stored_duration(const Reading &reading, const Container &container, const LastPacket &packet);
 
-}  // namespace vtr
+}  // namespace vtr::internal

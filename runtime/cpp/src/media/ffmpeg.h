@@ -16,7 +16,7 @@ extern "C" {
 #include <new>
 #include <string>
 
-namespace vtr {
+namespace vtr::internal {
 
 template <typename T, void (*Free)(T **)>
 struct FreeByAddress {
@@ -69,4 +69,4 @@ inline std::string error_words(int error) {
   return words;
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -8,7 +8,7 @@
 #include "access.h"
 #include "duration.h"
 
-namespace vtr {
+namespace vtr::internal {
 namespace {
 
 // Nothing from FFmpeg 7 on, whose frames carry it.
@@ -157,4 +157,4 @@ Timeline list_packets(const Reading &reading) {
   return timeline;
 }
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -11,7 +11,7 @@
 #include "container.h"
 #include "sampling.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 // 38 hours of 60 frames a second.
 constexpr size_t kMaxPackets = size_t{1} << 23;
@@ -43,4 +43,4 @@ struct Timeline {
 // Error(VTR_MEDIA_ERROR) for a file without video packets, Error(VTR_CANCELLED).
 Timeline list_packets(const Reading &reading);
 
-}  // namespace vtr
+}  // namespace vtr::internal
