@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +12,7 @@ from vtr_runtime.bundle import GOLDEN, MANIFEST, TOKENIZER, Bundle
 from vtr_runtime.engines.record import ENGINE_JSON, ENGINES, core_hash, read_record, write_record
 from vtr_runtime.errors import BackendError
 from vtr_runtime.manifest import Manifest
-from vtr_runtime.publish import staged_folder
+from vtr_runtime.publish import link_or_copy, staged_folder
 from vtr_runtime.text import Tokenizer
 
 from .hosts.torch import load_own_checkpoint
@@ -46,10 +45,14 @@ def write_bundle(bundle: Bundle, golden: Path, names: list[str], output: Path) -
     with staged_folder(output) as folder:
         for path in sorted(bundle.folder.rglob("*")):
             name = path.relative_to(bundle.folder)
-            if path.is_file() and _stays(name):
-                _place(path, folder / name, linked=name.as_posix() in old.files or name.parts[0] == ENGINES)
-        for made in names:
-            _place(golden / made, folder / GOLDEN_FOLDER / made, linked=False)
+            if not path.is_file() or not _stays(name):
+                continue
+            if name.as_posix() in old.files or (name.parts[0] == ENGINES and name.name != ENGINE_JSON):
+                link_or_copy(path, folder / name)
+            else:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, folder / name)
+        shutil.copytree(golden, folder / GOLDEN_FOLDER)
         before = {file for file in old.files if file.startswith(f"{GOLDEN_FOLDER}/")}
         manifest = update_manifest(folder, old, before | {f"{GOLDEN_FOLDER}/{made}" for made in names})
         _move_engines(folder, old, manifest)
@@ -63,17 +66,6 @@ def write_bundle(bundle: Bundle, golden: Path, names: list[str], output: Path) -
 def _stays(name: Path) -> bool:
     of_the_run = name.parts[0] == "reports" and len(name.parts) == 2 and name.match(OF_THE_RUN)
     return name.parts[0] != GOLDEN_FOLDER and name.as_posix() != MANIFEST and not of_the_run
-
-
-def _place(source: Path, target: Path, *, linked: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if linked and source.name != ENGINE_JSON:
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or one without links
-            shutil.copy2(source, target)
-    else:
-        shutil.copy2(source, target)
 
 
 def _move_engines(folder: Path, old: Manifest, new: Manifest) -> None:

@@ -83,6 +83,18 @@ def _take_place(staged: Path, path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that is never written again a second place; folders on the way are made.
+
+    Weights beside a graph (`.data`) are copied: onnx refuses to load those that have a second hard link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix != ".data":
+        with contextlib.suppress(OSError):  # another file system, or one without links
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
+
+
 def umask() -> int:
     """The bits that a new file goes without, as the user set them."""
     mask = os.umask(0)

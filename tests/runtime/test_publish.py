@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vtr_runtime.errors import OutputExistsError, StorageError
-from vtr_runtime.publish import check_output, staged_file, staged_folder, storage_errors
+from vtr_runtime.publish import check_output, link_or_copy, staged_file, staged_folder, storage_errors
 
 
 def names(folder: Path) -> list[str]:
@@ -102,3 +102,19 @@ def test_a_file_that_outgrows_its_limit_leaves_the_old_one(tmp_path: Path) -> No
     assert "StorageError: no room to write" in done.stderr
     assert target.read_bytes() == b"old"
     assert names(tmp_path) == ["x.bin"]
+
+
+def test_a_second_place_is_a_link_but_for_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("video.onnx", "video.onnx.data"):
+        (tmp_path / name).write_bytes(b"1")
+        link_or_copy(tmp_path / name, tmp_path / "other" / name)
+    links = [(tmp_path / "other" / name).stat().st_nlink for name in ("video.onnx", "video.onnx.data")]
+    assert links == [2, 1]
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr("os.link", refuse)
+    link_or_copy(tmp_path / "video.onnx", tmp_path / "third.onnx")
+    assert (tmp_path / "third.onnx").read_bytes() == b"1"
+    assert (tmp_path / "third.onnx").stat().st_nlink == 1

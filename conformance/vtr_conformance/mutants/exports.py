@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from vtr_export.precision.islands import DEFAULT_RULES, Islands
 from vtr_export.precision.lower import lower_precision
 from vtr_runtime.bundle import Bundle, open_bundle
 from vtr_runtime.manifest import GraphSpec, Manifest
+from vtr_runtime.publish import link_or_copy
 
 from .mutant import ExportMutant, applied
 
@@ -90,25 +89,20 @@ def export_in_fp16(sound: Sound, folder: Path) -> Bundle:
 def _lower(folder: Path, manifest: Manifest, islands: dict[str, Islands]) -> None:
     """Write the towers of a bundle in fp16, in place."""
     towers: dict[str, GraphSpec] = {"video": manifest.graphs.video, "text": manifest.graphs.text}
-    files = []
+    low, written = folder / ".fp16", []
+    low.mkdir()
     for name, graph in towers.items():
-        low = folder / f"low-{graph.file}"
         apart = graph.external_data is not None
-        lower_precision(folder / graph.file, low, precision="fp16", islands=islands.get(name), external=apart)
-        low.replace(folder / graph.file)  # a new file: the right bundle's, linked here before, stays
-        files.append(graph.file)
-        if graph.external_data is not None:
-            low.with_name(f"{low.name}.data").replace(folder / graph.external_data)
-            files.append(graph.external_data)
-    update_manifest(folder, manifest, files, precision="fp16", graph_precision="fp16")
+        target = low / graph.file
+        lower_precision(folder / graph.file, target, precision="fp16", islands=islands.get(name), external=apart)
+    for file in low.iterdir():
+        file.replace(folder / file.name)  # a new file: the right bundle's, linked here before, stays as it is
+        written.append(file.name)
+    low.rmdir()
+    update_manifest(folder, manifest, written, precision="fp16", graph_precision="fp16")
 
 
 def _link_core(bundle: Bundle, folder: Path, without: Collection[str] = ()) -> None:
     for name in bundle.manifest.files:
         if name not in without:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(bundle.file(name), target)
-            except OSError:  # another file system, or one without links
-                shutil.copy2(bundle.file(name), target)
+            link_or_copy(bundle.file(name), folder / name)
