@@ -12,10 +12,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from vtr_conformance.stages import STAGES
 
 from vtr_conformance.report.page import MANY_ROWS, make_page, render, write_page
 from vtr_conformance.results import Report, Result
+from vtr_runtime.stages import STAGES
 
 from .synthetic import DETAILS, REPORT, RESULTS, RETRIEVAL
 

@@ -32,7 +32,7 @@ from vtr_runtime.video import packet_times, read_frames, read_rgb
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "videos"
 PLACES = (ROOT / "tests" / "data" / "videos", ROOT / "vtr_export" / "media")
-CLIPS = {path.name: path for place in PLACES for path in place.iterdir() if path.suffix != ".md"}
+CLIPS = {path.name: path for place in PLACES for path in place.iterdir() if path.suffix not in (".md", ".py")}
 
 Rgb = NDArray[np.uint8]
 SPEC = FrameSpec(count=12, size=64)
