@@ -10,7 +10,8 @@ import click
 
 from vtr_runtime.console import Cli, echo_json, json_option, note
 from vtr_runtime.errors import UsageError
-from vtr_runtime.stages import EXAMPLES
+
+from .examples import EXAMPLES
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vtr_runtime.bundle import Bundle, open_bundle
 from vtr_runtime.errors import UsageError, VtrError
-from vtr_runtime.stages import EXAMPLES
 
 from .cases import ANEW, Case, absent_stages, read_cases
 from .corners import BATCHES, check_corners, corners, expect
 from .details.records import Wanted
 from .engines import check_engines
+from .examples import EXAMPLES
 from .hosts import Host, ProcessOptions, default_backends, open_command, open_host
 from .judge import judge, not_run, raised
 from .properties import check_properties

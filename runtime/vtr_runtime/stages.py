@@ -27,11 +27,6 @@ INVARIANT_FP32, INVARIANT_REDUCED = 1e-6, 2e-3
 # int8 may lose this much of R@1, in points.
 INT8_RECALL_LOSS = 1.0
 
-# Inputs that are drawn for a property of the text graph and of the second stage. A clip costs some ten times what a
-# sentence costs: the video graph gets a quarter.
-EXAMPLES = 20
-VIDEO_SHARE = 4
-
 
 @dataclass(frozen=True)
 class Gate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,19 +15,7 @@ from vtr_runtime.errors import BackendError
 from vtr_runtime.manifest import GraphSpec, Manifest, RerankSpec, TensorSpec
 from vtr_runtime.model import Model
 
-Change = Callable[[str, Arrays, np.ndarray], np.ndarray]
-
-
-class Changed(RuntimeHost):
-    """The runtime with the embeddings of its graphs changed: change(graph, feed, embeddings)."""
-
-    def __init__(self, model: Model, change: Change) -> None:
-        super().__init__(model)
-        self._change = change
-
-    def run(self, graph: str, feed: Arrays) -> Arrays:
-        outputs = super().run(graph, feed)
-        return {**outputs, "embedding": self._change(graph, feed, outputs["embedding"].copy())}
+from .changed_host import Change, Changed
 
 
 @pytest.fixture(scope="module")

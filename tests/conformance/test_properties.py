@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from vtr_runtime.errors import BackendError
 from vtr_runtime.manifest import GraphSpec, Manifest, RerankSpec, TensorSpec
 from vtr_runtime.model import Model
 
+from .changed_host import Change, Changed
+
 END = 49407
 VIDEO = [
     "video, any batch, slot and order",
@@ -37,20 +38,6 @@ TEXT = [
     "text, the same input twice",
     "text, finite and of unit length",
 ]
-
-Change = Callable[[str, Arrays, np.ndarray], np.ndarray]
-
-
-class Changed(RuntimeHost):
-    """The runtime with the embeddings of its graphs changed: change(graph, feed, embeddings)."""
-
-    def __init__(self, model: Model, change: Change) -> None:
-        super().__init__(model)
-        self._change = change
-
-    def run(self, graph: str, feed: Arrays) -> Arrays:
-        outputs = super().run(graph, feed)
-        return {**outputs, "embedding": self._change(graph, feed, outputs["embedding"].copy())}
 
 
 def checked(model: Model, change: Change, *, batch: int = 8) -> dict[str, Result]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from vtr_runtime.manifest import Manifest
-from vtr_runtime.stages import EXAMPLES, VIDEO_SHARE
 
+from ..examples import EXAMPLES, VIDEO_SHARE
 from ..hosts.base import Host
 from ..judge import not_run
 from ..results import Result
