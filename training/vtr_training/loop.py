@@ -132,6 +132,7 @@ def build_model(settings: ModelSettings) -> RetrievalModel:
         alignment=settings.alignment,
         rerank=settings.rerank,
         frames=settings.frames,
+        sampling=settings.sampling,
     )
     if settings.start_from is not None:
         taken = take_over(model, load_checkpoint(settings.start_from).model)

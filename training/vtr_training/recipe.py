@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vtr_export.model.config import AlignmentConfig, RerankConfig, TemporalConfig
 from vtr_runtime.errors import ConfigError
+from vtr_runtime.sampling import Sampling
 
 Part = Literal["image", "text", "temporal", "alignment", "rerank"]
 
@@ -31,6 +32,9 @@ class ModelSettings(Section):
         default=None, description="a best.pt; each part of the same configuration begins with its weights, others anew"
     )
     frames: int = Field(default=12, ge=1, description="T, frames per clip")
+    sampling: Sampling = Field(
+        default="uniform", description="which T frames: evenly over the clip, or fps1, CLIP4Clip's one a second"
+    )
     temporal: TemporalConfig = TemporalConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     rerank: RerankConfig = RerankConfig()
