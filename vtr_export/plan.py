@@ -56,14 +56,16 @@ class ExportPlan:
 
     def check(self) -> None:
         """Raise UsageError for what cannot be honoured."""
+        from vtr_training.data.spec import parse_spec
+
         self._check_source()
         graphs = self.graphs
         _check_engine_options([find_target(name) for name in self.targets], given_options(self.engine))
         _ = self.build_options
         self._check_precision_options(graphs.graph_precision)
         for option, spec in (("--eval-data", self.eval_data), ("--calibration", self.calibration)):
-            if spec is not None and not Path(spec).exists():
-                raise UsageError(f"{option} {spec} does not exist; give a .jsonl file or its folder")
+            if spec is not None and not parse_spec(spec).path.exists():
+                raise UsageError(f"{option} {spec} does not exist; give a data file, its folder, or NAME:DIR")
         check_output(self.output, overwrite=self.overwrite)
 
     def _check_source(self) -> None:

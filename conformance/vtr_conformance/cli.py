@@ -27,7 +27,7 @@ def main() -> None:
     help="Engine, or `typed-graph`; repeatable. [default: auto, and typed-graph for graphs in fp16 or bf16]",
 )
 @click.option("--batch", default="1:3:8", show_default=True, help="MIN:OPT:MAX of the profile whose corners are run.")
-@click.option("--data", help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt.")
+@click.option("--data", metavar="SPEC", help="Data set whose ranking is compared; needs --ckpt.")
 @click.option("--split", default="test", show_default=True, help="Split of --data.")
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for conformance.jsonl.")
 @json_option

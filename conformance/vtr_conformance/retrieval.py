@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,12 +35,13 @@ def compare_rankings(
     """Embed a split with PyTorch and with each host; embeddings and every query's ranking must agree.
 
     Clips that cannot be read are left out and counted."""
-    from vtr_training.data.jsonl import read_clips
+    from vtr_training.data.source import read_clips
+    from vtr_training.data.spec import parse_spec
     from vtr_training.embed import embed_with_runtime, embed_with_torch
 
     clips = read_clips(data, split)
     want = embed_with_torch(reference.model, clips)
-    case = f"{Path(data).absolute().name}:{split}"  # the report travels in the bundle, the path does not
+    case = f"{parse_spec(data).title}:{split}"  # the report travels in the bundle, the path does not
     results, summaries = [], []
     for host in hosts:
         if host.note is not None:

@@ -145,7 +145,15 @@ def load_splits(recipe: Recipe, model: RetrievalModel) -> tuple[Split, Split]:
     data, tokenizer = recipe.data, make_tokenizer(model.config)
     tagger = choose_tagger(data.tagger) if model.config.rerank.weighs_words else None
     train, val = (
-        load_split(data.spec, name, model.config.frames, tokenizer, cache=data.cache, tagger=tagger)
+        load_split(
+            data.spec,
+            name,
+            model.config.frames,
+            tokenizer,
+            cache=data.cache,
+            tagger=tagger,
+            seconds=data.decode_seconds,
+        )
         for name in (data.train, data.val)
     )
     train.refuse_without_negatives()

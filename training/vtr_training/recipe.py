@@ -47,11 +47,17 @@ class ModelSettings(Section):
 
 
 class DataSettings(Section):
-    spec: Path = Field(description="a .jsonl file, or a folder that holds data.jsonl; relative to the working folder")
+    spec: str = Field(
+        description="a .jsonl, .csv or .parquet file, a folder that holds data.jsonl, or a benchmark with its folder "
+        "(msrvtt-9k:DIR, see docs/data-sets.md); relative to the working folder"
+    )
     train: str = Field(default="train", description="split to train on")
     val: str = Field(default="val", description="split that selects best.pt")
     cache: Path | None = Field(
-        default=None, description="folder of decoded frames; default: .frames beside the data file"
+        default=None, description="folder of decoded frames; default: .frames beside the data set's files"
+    )
+    decode_seconds: float = Field(
+        default=300.0, gt=0, description="that decoding a clip may take; one that takes longer is skipped and counted"
     )
     tagger: Literal["auto", "spacy", "hanta"] = Field(
         default="auto", description="who tells parts of speech, where a score weighs words; auto: spaCy if installed"

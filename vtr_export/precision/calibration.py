@@ -50,7 +50,7 @@ def trimmed(ids: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _from_data(data: str | Path, frames: FrameSpec) -> tuple[list[Frames], list[str]]:
-    from vtr_training.data.jsonl import read_clips
+    from vtr_training.data.source import read_clips
 
     clips = read_clips(data)
     chosen = [clip for clip in clips if clip.split == "train"] or clips

@@ -1,0 +1,26 @@
+"""A clip of a data set, whatever it was read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video, or the part of it from `start` up to `end` (seconds), and what is said about it.
+
+    `id` is its name in the data set; `source` names what it was cut from, where the data set says so. `group` and
+    `kind`: see record.py."""
+
+    video: Path
+    captions: tuple[str, ...]
+    split: str
+    start: float | None = None
+    end: float | None = None
+    group: str | None = None
+    kind: str | None = None
+    id: str = ""
+    source: str | None = None
