@@ -21,25 +21,24 @@ class Decoded:
     of: int  # clips that have a video
     unreadable: tuple[str, ...]  # one sentence each
     damaged: tuple[str, ...]  # ids of clips that gave frames and warnings
-    seconds: float
-
-    @property
-    def per_second(self) -> float:
-        return self.tried / self.seconds if self.seconds else 0.0
+    per_second: float  # once the decoding processes have started
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "per_second": self.per_second}
+        return asdict(self)
 
 
 def try_decoding(clips: Sequence[Clip], spec: FrameSpec, *, sample: int | None, seconds: float) -> Decoded:
     """Decode `sample` of the clips, spread over the list, or all (None); each may take `seconds`."""
     count = len(clips) if sample is None else min(sample, len(clips))
     chosen = [clips[place] for place in np.linspace(0, len(clips) - 1, count).round().astype(int).tolist()]
-    began = time.perf_counter()
+    began, counted = time.perf_counter(), count
     unreadable, damaged = [], []
-    for clip, found in zip(chosen, read_all(chosen, spec, seconds=seconds), strict=True):
+    for number, (clip, found) in enumerate(zip(chosen, read_all(chosen, spec, seconds=seconds), strict=True)):
+        if number == 0 and count > 1:
+            began, counted = time.perf_counter(), count - 1
         if isinstance(found, str):
             unreadable.append(found)
         elif found.warnings:
             damaged.append(clip.id)
-    return Decoded(count, len(clips), tuple(unreadable), tuple(damaged), time.perf_counter() - began)
+    taken = max(time.perf_counter() - began, 1e-6)
+    return Decoded(count, len(clips), tuple(unreadable), tuple(damaged), counted / taken)

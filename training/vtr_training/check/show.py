@@ -44,14 +44,11 @@ def _split_rows(report: CheckReport) -> Iterator[list[str]]:
 
 def _cost_rows(report: CheckReport) -> Iterator[list[str]]:
     decoded = [split.decoded for split in report.splits.values() if split.decoded]
-    tried, seconds = sum(one.tried for one in decoded), sum(one.seconds for one in decoded)
-    clips = sum(one.of for one in decoded)
-    if tried and seconds:
-        yield [
-            "decoding, once",
-            _time(clips * seconds / tried),
-            f"{tried / seconds:.1f} clips/s here, {tried} tried, {clips:,} to do",
-        ]
+    if decoded:
+        seconds = sum(one.of / one.per_second for one in decoded)
+        tried, clips = sum(one.tried for one in decoded), sum(one.of for one in decoded)
+        how = f"{clips / seconds:.1f} clips/s here, {tried:,} tried, {clips:,} to do in all splits"
+        yield ["decoding, once", _time(seconds), how]
     yield ["decoded frames", f"{report.cache_bytes / 2**30:.2f} GiB", "clips x frames x size x size x 3 bytes"]
     cost = report.cost
     if cost is None:

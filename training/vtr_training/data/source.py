@@ -134,8 +134,8 @@ def _sound(entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
             faults.append(f"{entry.place}: {entry.id} stands here twice, also at {kept[entry.id].place}; take one out")
             continue
         captions = tuple(stripped for caption in entry.captions if (stripped := caption.strip()))
-        if len(captions) < len(entry.captions):
-            faults.append(f"{entry.place}: {len(entry.captions) - len(captions)} empty caption(s) of {entry.id}")
+        if 0 < len(captions) < len(entry.captions):
+            faults.append(f"{entry.place}: {len(entry.captions) - len(captions)} caption(s) of {entry.id} are empty")
         if not captions:
             faults.append(f"{entry.place}: {entry.id} has no caption; find it, or take the id out")
             continue

@@ -53,7 +53,7 @@ def parse_spec(spec: str | PurePath) -> Spec:
         return Spec(text, None, Path(text))
     name, path = match["name"], match["path"]
     if name not in PROTOCOLS:
-        near = difflib.get_close_matches(name, PROTOCOLS, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(name, PROTOCOLS, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}? Known are" if near else "known are"
         raise ConfigError(f"{text}: {name!r} is no data set; {hint} {', '.join(PROTOCOLS)}")
     if not path:

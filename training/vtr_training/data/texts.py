@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -88,7 +88,7 @@ class Layout(BaseModel):
 
 
 def read_json(path: Path, layout: type[T]) -> T:
-    """A file of one JSON value in `layout`. An object that names a key twice is refused: one would be lost."""
+    """A file of one JSON value in `layout`. A table that names a key twice is refused: one would be lost."""
     text = read_text(path)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def read_json(path: Path, layout: type[T]) -> T:
         return made
 
     try:
-        value = json.loads(text, object_pairs_hook=unique)
+        value = json.loads(text, object_pairs_hook=unique if get_origin(layout) is dict else None)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); fetch the file again") from None
     return _checked(path, value, layout)

@@ -39,7 +39,9 @@ class Tree:
         """Files of the first of `names` that has any: named exactly so, or so with a video's suffix. A name with a
         suffix of its own stands for the same name with another one too: sets are converted."""
         for name in names:
-            found = self._named.get(name) or self._stems.get(name) or self._stems.get(stem_of(name))
+            stem = stem_of(name)
+            named, stems = self._named, self._stems
+            found = named.get(name) or stems.get(name) or stems.get(stem) or named.get(stem)
             if found:
                 return found
         return []

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from vtr_runtime.errors import DataError
 
 from ..texts import Layout, read_csv, read_json
 from ..tree import Tree
-from .entry import Entry, ListedId, need
+from .entry import Entry, need
 
 OWN_SPLITS = {"train": "train", "val": "validate", "test": "test"}  # as the JSON file calls them
 JSFUSION = "MSRVTT_JSFUSION_test.csv"
@@ -34,11 +34,11 @@ class _Data(Layout):
 
 
 def read_9k(tree: Tree, split: str) -> Iterator[Entry]:
-    return read_1ka(tree, split) if split == "test" else _listed(tree, _csv_ids(need(tree, "MSRVTT_train.9k.csv")))
+    return read_1ka(tree, split) if split == "test" else _listed(tree, need(tree, "MSRVTT_train.9k.csv"))
 
 
 def read_7k(tree: Tree, split: str) -> Iterator[Entry]:
-    return read_1ka(tree, split) if split == "test" else _listed(tree, _csv_ids(need(tree, "MSRVTT_train.7k.csv")))
+    return read_1ka(tree, split) if split == "test" else _listed(tree, need(tree, "MSRVTT_train.7k.csv"))
 
 
 def read_1ka(tree: Tree, split: str) -> Iterator[Entry]:  # noqa: ARG001  # it has the one split
@@ -49,31 +49,36 @@ def read_1ka(tree: Tree, split: str) -> Iterator[Entry]:  # noqa: ARG001  # it h
 
 def read_full(tree: Tree, split: str) -> Iterator[Entry]:
     ids = tree.find(f"MSRVTT_{split}.full.csv")
-    return _listed(tree, _csv_ids(ids)) if ids else _listed(tree, _own_ids(tree, split))
+    return _listed(tree, ids) if ids else _by_own_field(tree, OWN_SPLITS[split])
 
 
-def _csv_ids(path: Path) -> Iterator[ListedId]:
-    for row in read_csv(path, required=("video_id",)):
-        yield ListedId(row.fields["video_id"].strip(), f"{path}:{row.line}")
+def _listed(tree: Tree, ids: Path) -> Iterator[Entry]:
+    """The videos of a list, in its order."""
+    data = _data(tree)
+    sources = {video.video_id: video.url or None for one in data.values() for video in one.videos}
+    captions = _captions(data.values())
+    for row in read_csv(ids, required=("video_id",)):
+        name = row.fields["video_id"].strip()
+        yield Entry(name, tuple(captions.get(name, ())), f"{ids}:{row.line}", source=sources.get(name))
 
 
-def _own_ids(tree: Tree, split: str) -> Iterator[ListedId]:
-    for path, data in _data(tree).items():
-        for number, video in enumerate(data.videos):
-            if video.split == OWN_SPLITS[split]:
-                yield ListedId(video.video_id, f"{path}: videos[{number}]")
+def _by_own_field(tree: Tree, split: str) -> Iterator[Entry]:
+    """The videos whose field `split` says so."""
+    data = _data(tree)
+    captions = _captions(data.values())
+    for path, one in data.items():
+        for number, video in enumerate(one.videos):
+            if video.split == split:
+                said = tuple(captions.get(video.video_id, ()))
+                yield Entry(video.video_id, said, f"{path}: videos[{number}]", source=video.url or None)
 
 
-def _listed(tree: Tree, ids: Iterator[ListedId]) -> Iterator[Entry]:
+def _captions(data: Iterable[_Data]) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
-    sources: dict[str, str] = {}
-    for data in _data(tree).values():
-        for sentence in data.sentences:
+    for one in data:
+        for sentence in one.sentences:
             captions.setdefault(sentence.video_id, []).append(sentence.caption)
-        sources.update({video.video_id: video.url for video in data.videos})
-    for listed in ids:
-        source = sources.get(listed.id) or None
-        yield Entry(listed.id, tuple(captions.get(listed.id, ())), listed.place, source=source)
+    return captions
 
 
 def _data(tree: Tree) -> Mapping[Path, _Data]:
