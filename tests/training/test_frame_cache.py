@@ -27,7 +27,8 @@ def clips(demo, tmp_path):
 def test_unreadable_clips_are_left_out_and_named(clips, tmp_path, capsys):
     found = cached_frames(clips, SPEC, tmp_path / "cache")
     assert found.clips == (clips[0], clips[2], clips[4])
-    for clip, pixels, mask in zip(found.clips, found.pixels, found.mask, strict=False):
+    assert len(found.pixels) == len(found.mask) == 3
+    for clip, pixels, mask in zip(found.clips, found.pixels, found.mask, strict=True):
         expected = read_frames(clip.video, SPEC)
         np.testing.assert_array_equal(pixels, expected.pixels)
         np.testing.assert_array_equal(mask, expected.mask)

@@ -35,7 +35,7 @@ class CachedFrames:
     """Frames of the readable ones of `clips`, in their order."""
 
     clips: tuple[Clip, ...]
-    pixels: NDArray[np.uint8]  # [N, T, S, S, 3], memory-mapped; the rows after the last clip's are empty
+    pixels: NDArray[np.uint8]  # [N, T, S, S, 3], memory-mapped
     mask: NDArray[np.bool_]  # [N, T]
     unreadable: tuple[str, ...]  # one sentence each
     place: Path  # the cache's folder, named by a fingerprint of the clips and the frame contract
@@ -63,7 +63,7 @@ def cached_frames(
         raise MediaError(f"none of the {len(clips)} clips can be read; the first: {next(iter(failed.values()))}")
     for sentence in failed.values():
         note(f"skipped: {sentence}")
-    pixels = np.load(place / "pixels.npy", mmap_mode="r")
+    pixels = np.load(place / "pixels.npy", mmap_mode="r")[: len(kept)]  # it has room for the unreadable ones too
     return CachedFrames(tuple(kept), pixels, np.load(place / "mask.npy"), tuple(failed.values()), place)
 
 
