@@ -5,12 +5,13 @@ STAMP := .venv/.installed
 # Two processes, one thread each: as many as the smallest machine has cores, and their models fit into its memory.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help install demo test test-long lint clean
+.PHONY: help install demo test test-long test-annotations lint clean
 
 help:
 	@echo "make demo       train, export, check and search on generated clips (out/demo/)"
 	@echo "make test       ruff, mypy and every test"
 	@echo "make test-long  the tests that take minutes"
+	@echo "make test-annotations  the readers on the real benchmarks' files in VTR_ANNOTATIONS (docs/data-sets.md)"
 	@echo "make clean      remove out/ and caches"
 
 install: $(STAMP)
@@ -31,10 +32,14 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(PYTEST) -m "not long and not gpu"
+	$(PYTEST) -m "not long and not gpu and not annotations"
 
 test-long: $(STAMP)
 	$(PYTEST) -m long
+
+test-annotations: $(STAMP)
+	@test -n "$(VTR_ANNOTATIONS)" || { echo "set VTR_ANNOTATIONS to the annotation files"; exit 2; }
+	$(PYTEST) -m annotations
 
 clean:
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache

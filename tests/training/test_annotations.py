@@ -83,7 +83,9 @@ def test_msrvtt_1ka(real):
     found = captions(source.split("test"))
     rows = [line.split(",", 3) for line in (real / "msrvtt/MSRVTT_JSFUSION_test.csv").read_text().splitlines()[1:]]
     assert found == {row[2]: [row[3]] for row in rows}  # no sentence is quoted
-    assert len({text for [text] in found.values()}) == 995
+    texts = [text for [text] in found.values()]
+    assert len(set(texts)) == 995
+    assert sum(texts.count(text) > 1 for text in texts) == 9
     other = load(real / "msrvtt/samsung_jsfusion_val.json")
     said = {name: [text.strip() for text in entry["sentences"]] for name, entry in other.items()}
     assert sorted(found) == sorted(said) == sorted(lines(real / "msrvtt/ce_val_list_jsfusion.txt"))
