@@ -61,6 +61,11 @@ def test_a_copy_under_another_name(files):
     assert (within.splits, within.names, within.problem) == (("train", "train"), ("copy",), False)
 
 
+def test_a_clip_that_is_listed_twice(files):
+    [shared] = find_shared({"train": [clip(files["a"], "one"), clip(files["other"]), clip(files["a"], "two")]})
+    assert (shared.what, shared.names, shared.problem) == ("the same file", ("two",), False)
+
+
 def test_other_parts_of_a_file_are_other_clips(files):
     first, second = clip(files["a"], start=0.0, end=5.0), clip(files["a"], start=5.0, end=9.0)
     assert find_shared({"train": [first], "test": [second]}) == []
@@ -193,7 +198,7 @@ def test_a_whole_data_set_passes(config, demo, capsys):
     assert run("check", config, "--data", demo, "--decode", "0", "--no-cost") == 0
     said = capsys.readouterr().out
     assert "none tried" in said
-    assert f"next: vtr-train fit {config} --set 'data.spec={demo}' -o RUN" in said.replace("\n", " ").replace("  ", " ")
+    assert f"next: vtr-train fit {config} --set data.spec={demo} -o RUN" in said.replace("\n", " ").replace("  ", " ")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,8 @@ def check(
     if found.problems:
         raise VtrError(f"{len(found.problems)} problem(s) of {recipe.data.spec}, see above; mend them, and check again")
     if not as_json:
-        click.echo(f"next: vtr-train fit {config} --set 'data.spec={recipe.data.spec}' -o RUN")
+        place = shlex.quote(f"data.spec={recipe.data.spec}")
+        click.echo(f"next: vtr-train fit {config} --set {place} -o RUN")
 
 
 @main.command()
@@ -149,7 +151,7 @@ def fit(config: Path, overrides: tuple[str, ...], resume: bool, report: bool, ru
     }
     table(str(run), ["made", ""], rows.items())
     second = "" if recipe.validation.top_k is None else f" --top-k {recipe.validation.top_k}"
-    click.echo(f"next: vtr-train evaluate {run} --data {recipe.data.spec}{second}")
+    click.echo(f"next: vtr-train evaluate {run} --data {shlex.quote(recipe.data.spec)}{second}")
 
 
 @main.command()

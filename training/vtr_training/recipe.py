@@ -14,6 +14,8 @@ from vtr_export.model.config import AlignmentConfig, RerankConfig, TemporalConfi
 from vtr_runtime.errors import ConfigError
 from vtr_runtime.sampling import Sampling
 
+from .data.clip import DECODE_SECONDS
+
 Part = Literal["image", "text", "temporal", "alignment", "rerank"]
 
 
@@ -57,7 +59,9 @@ class DataSettings(Section):
         default=None, description="folder of decoded frames; default: .frames beside the data set's files"
     )
     decode_seconds: float = Field(
-        default=300.0, gt=0, description="that decoding a clip may take; one that takes longer is skipped and counted"
+        default=DECODE_SECONDS,
+        gt=0,
+        description="that decoding a clip may take; one that takes longer is skipped and counted",
     )
     tagger: Literal["auto", "spacy", "hanta"] = Field(
         default="auto", description="who tells parts of speech, where a score weighs words; auto: spaCy if installed"

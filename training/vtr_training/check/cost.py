@@ -25,7 +25,7 @@ from ..data.frame_cache import CachedFrames
 from ..data.split import Split, caption_rows
 from ..embed import make_tokenizer
 from ..freeze import set_training
-from ..loop import build_model, choose_device, device_name
+from ..loop import build_model, choose_device, device_name, peak_memory
 from ..objective import Objective
 from ..optim import build_optimizer
 from ..recipe import Recipe
@@ -48,7 +48,7 @@ class Cost:
     weight_bytes: int
     state_bytes: int  # gradients and moments
     activation_bytes: int
-    peak_gpu_bytes: int | None  # of the largest measured batch, where that is a GPU's
+    peak_bytes: int  # most that was held up to the largest measured batch: of the GPU, or by this process
 
     @property
     def extrapolated(self) -> bool:
@@ -101,7 +101,7 @@ def measure_cost(recipe: Recipe, captions: Sequence[str], *, budget: float = BUD
         weight_bytes=sum(value.numel() * value.element_size() for value in model.parameters()),
         state_bytes=3 * sum(value.numel() * value.element_size() for value in trained),
         activation_bytes=round(_line(kept, recipe.batches.size)),
-        peak_gpu_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        peak_bytes=peak_memory(device),
     )
 
 

@@ -51,7 +51,9 @@ def find_shared(splits: Mapping[str, Sequence[Clip]]) -> list[Shared]:
         for first, second in combinations(splits, 2):
             found += _common(what, key, problem, (first, splits[first]), (second, splits[second]))
     for name, clips in splits.items():
-        found += _twice("another file of the same bytes", kinds[1][1], name, clips)
+        for what, key, _ in kinds[:2]:
+            found += _twice(what, key, name, clips)
+            clips = list({kinds[0][1](clip): clip for clip in clips}.values())  # a file is no copy of itself
     return found
 
 
@@ -69,12 +71,14 @@ def _common(
 
 
 def _twice(what: str, key: Callable[[Clip], Hashable | None], name: str, clips: Sequence[Clip]) -> Iterator[Shared]:
-    seen: dict[Hashable, Path] = {}
-    names = tuple(
-        clip.id for clip in clips if _known(key(clip)) and seen.setdefault(key(clip), clip.video) != clip.video
-    )
+    seen: set[Hashable | None] = set()
+    names = []
+    for clip in clips:
+        if _known(key(clip)) and key(clip) in seen:
+            names.append(clip.id)
+        seen.add(key(clip))
     if names:
-        yield Shared(what, (name, name), names, False)
+        yield Shared(what, (name, name), tuple(names), False)
 
 
 def _known(key: Hashable | None) -> bool:

@@ -11,8 +11,7 @@ from vtr_export.model.config import BackboneConfig, ModelConfig
 from vtr_runtime.errors import VtrError
 from vtr_runtime.manifest import FrameSpec
 
-from ..data.clip import Clip
-from ..data.frame_cache import DECODE_SECONDS
+from ..data.clip import DECODE_SECONDS, Clip
 from ..data.source import DataSource, SplitClips, shortfalls
 from ..recipe import Recipe
 from .cost import Cost, measure_cost

@@ -63,14 +63,13 @@ def _cost_rows(report: CheckReport) -> Iterator[list[str]]:
     yield ["the whole run", _time(report.steps * cost.step_seconds), f"{report.steps:,} steps; without validation"]
     parts = (cost.weight_bytes, cost.state_bytes, cost.activation_bytes)
     yield [
-        "memory",
+        f"memory for {cost.batch}",
         f"{cost.memory_bytes / 2**30:.2f} GiB",
         "estimate from parameters and activations only: {:.2f} weights, {:.2f} gradients and AdamW, {:.2f} "
         "activations; what libraries take comes on top".format(*(part / 2**30 for part in parts)),
     ]
-    if cost.peak_gpu_bytes is not None:
-        largest = max(cost.measured)
-        yield [f"GPU memory at {largest}", f"{cost.peak_gpu_bytes / 2**30:.2f} GiB", "measured, most that was held"]
+    how = f"measured: most that was held, libraries included, on {cost.device}"
+    yield [f"memory for {max(cost.measured)}", f"{cost.peak_bytes / 2**30:.2f} GiB", how]
 
 
 def _number(value: int | None) -> str:

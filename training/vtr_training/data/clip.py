@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SPLITS = ("train", "val", "test")
+DECODE_SECONDS = 300.0
+"""That decoding a clip may take; twelve frames of an hour of video take some ten."""
 
 
 @dataclass(frozen=True)

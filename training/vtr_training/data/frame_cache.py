@@ -23,10 +23,9 @@ from vtr_runtime.publish import staged_folder
 from vtr_runtime.video import Frames
 
 from ..pool import count_cores
-from .clip import Clip
+from .clip import DECODE_SECONDS, Clip
 
 CACHE_VERSION = 1  # raise when frames are read in another way
-DECODE_SECONDS = 300.0  # for a clip; twelve frames of an hour take some ten
 AHEAD = 4  # clips decoded or being decoded for each core
 
 

@@ -15,8 +15,8 @@ from vtr_runtime.manifest import FrameSpec, fingerprint
 from vtr_runtime.parts_of_speech import Tagger
 from vtr_runtime.text import Tokenizer
 
-from .clip import Clip
-from .frame_cache import DECODE_SECONDS, CachedFrames, cached_frames
+from .clip import DECODE_SECONDS, Clip
+from .frame_cache import CachedFrames, cached_frames
 from .source import DataSource, read_clips
 from .word_weights import cached_word_weights
 
