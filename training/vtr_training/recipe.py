@@ -61,7 +61,7 @@ class DataSettings(Section):
     decode_seconds: float = Field(
         default=DECODE_SECONDS,
         gt=0,
-        description="that decoding a clip may take; one that takes longer is skipped and counted",
+        description="that decoding a clip may take; a slower one is skipped and counted",
     )
     tagger: Literal["auto", "spacy", "hanta"] = Field(
         default="auto", description="who tells parts of speech, where a score weighs words; auto: spaCy if installed"
