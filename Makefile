@@ -15,7 +15,7 @@ CPP_ONNXRUNTIME = -DONNXRUNTIME_WHEEL="$$(echo $(CURDIR)/.venv/lib/python3*/site
 # Of each fuzz target.
 SECONDS ?= 10
 
-.PHONY: help install demo test test-python test-long lint clean system-deps cpp cpp-fuzz cpp-install
+.PHONY: help install demo test test-python test-long test-annotations lint clean system-deps cpp cpp-fuzz cpp-install
 
 help:
 	@echo "make demo       train, export, check and search on generated clips (out/demo/)"
@@ -25,6 +25,7 @@ help:
 	@echo "make cpp-fuzz   its fuzz targets, SECONDS=10 each"
 	@echo "make cpp-install  it installed, packaged and used by other projects"
 	@echo "make test-long  the tests that take minutes"
+	@echo "make test-annotations  the readers on the real benchmarks' files in VTR_ANNOTATIONS (docs/data-sets.md)"
 	@echo "make clean      remove out/ and caches"
 
 install: $(STAMP)
@@ -47,7 +48,7 @@ lint: $(STAMP)
 test: lint test-python
 
 test-python: $(STAMP)
-	$(PYTEST) -m "not long and not gpu"
+	$(PYTEST) -m "not long and not gpu and not annotations"
 
 system-deps:
 	$(CPP)/scripts/system_deps.sh
@@ -72,6 +73,10 @@ cpp-install: cpp-release
 
 test-long: $(STAMP)
 	$(PYTEST) -m long
+
+test-annotations: $(STAMP)
+	@test -n "$(VTR_ANNOTATIONS)" || { echo "set VTR_ANNOTATIONS to the annotation files"; exit 2; }
+	$(PYTEST) -m annotations
 
 clean:
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache

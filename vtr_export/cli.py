@@ -30,6 +30,13 @@ STAGE_OF = {"video": "video_embedding", "text": "aligned", "rerank": "rerank"}
 @click.option("--pretrained", metavar="TAG_OR_FILE", help="Weights for --open-clip: a tag of open_clip's, or a file.")
 @click.option("--frames", default=12, show_default=True, type=click.IntRange(1), help="T where the file has none.")
 @click.option(
+    "--sampling",
+    default="uniform",
+    show_default=True,
+    type=click.Choice(["uniform", "fps1"]),
+    help="Which frames, where the file does not say; fps1: CLIP4Clip's one a second.",
+)
+@click.option(
     "--target",
     "targets",
     multiple=True,

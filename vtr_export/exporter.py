@@ -217,11 +217,11 @@ def _load(plan: ExportPlan, scratch: Path, say: Say) -> tuple[Path, Checkpoint]:
         own = read_own_checkpoint(plan.checkpoint)
         if own is not None:
             return plan.checkpoint, own
-        model, description = open_any_checkpoint(plan.checkpoint, frames=plan.frames)
+        model, description = open_any_checkpoint(plan.checkpoint, frames=plan.frames, sampling=plan.sampling)
         say(f"{plan.checkpoint}: {description}")
     else:
         assert plan.open_clip is not None  # ExportPlan.check
-        model = from_open_clip(plan.open_clip, pretrained=plan.pretrained, frames=plan.frames)
+        model = from_open_clip(plan.open_clip, pretrained=plan.pretrained, frames=plan.frames, sampling=plan.sampling)
     path = scratch / "model.pt"
     save_checkpoint(path, model)
     return path, load_checkpoint(path)

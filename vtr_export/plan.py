@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vtr_runtime.engines.options import build_options, given_options
 from vtr_runtime.errors import ConfigError, UsageError
 from vtr_runtime.publish import check_output
+from vtr_runtime.sampling import Sampling
 from vtr_runtime.targets import GraphPlan, Target, find_target, plan_graphs
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ class ExportPlan:
     """What to export, from where, to where. Exactly one of `checkpoint` and `open_clip` is given.
 
     `precision` and `opset` None mean what the targets usually have. `engine` holds the options of engines/options.py by
-    name; `frames` is T of a checkpoint that does not say it."""
+    name; `frames` and `sampling` are T and which frames of a checkpoint that does not say it."""
 
     output: Path
     checkpoint: Path | None = None
     open_clip: str | None = None
     pretrained: str | None = None
     frames: int = 12
+    sampling: Sampling = "uniform"
     targets: tuple[str, ...] = ("onnx",)
     precision: Precision | None = None
     opset: int | None = None
@@ -54,14 +56,16 @@ class ExportPlan:
 
     def check(self) -> None:
         """Raise UsageError for what cannot be honoured."""
+        from vtr_training.data.spec import parse_spec
+
         self._check_source()
         graphs = self.graphs
         _check_engine_options([find_target(name) for name in self.targets], given_options(self.engine))
         _ = self.build_options
         self._check_precision_options(graphs.graph_precision)
         for option, spec in (("--eval-data", self.eval_data), ("--calibration", self.calibration)):
-            if spec is not None and not Path(spec).exists():
-                raise UsageError(f"{option} {spec} does not exist; give a .jsonl file or its folder")
+            if spec is not None and not parse_spec(spec).path.exists():
+                raise UsageError(f"{option} {spec} does not exist; give a data file, its folder, or NAME:DIR")
         check_output(self.output, overwrite=self.overwrite)
 
     def _check_source(self) -> None:

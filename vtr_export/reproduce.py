@@ -50,10 +50,11 @@ def export_words(plan: ExportPlan) -> list[str]:
     """The command line of a plan, variables in place of paths."""
     words = ["vtr-export"]
     if plan.checkpoint is not None:
-        words += ["--ckpt", "$CKPT", "--frames", str(plan.frames)]
+        words += ["--ckpt", "$CKPT"]
     else:
         name = "$MODEL" if Path(str(plan.open_clip)).suffix == ".json" else str(plan.open_clip)
-        words += ["--open-clip", name, "--pretrained", "$WEIGHTS", "--frames", str(plan.frames)]
+        words += ["--open-clip", name, "--pretrained", "$WEIGHTS"]
+    words += ["--frames", str(plan.frames), *(["--sampling", plan.sampling] if plan.sampling != "uniform" else [])]
     words += [word for target in plan.targets for word in ("--target", target)]
     words += ["--precision", plan.graphs.precision, "--opset", str(plan.graphs.opset)]
     flags = {"--rerank": plan.rerank, "--split-video": plan.split_video, "--debug-outputs": plan.debug_outputs}

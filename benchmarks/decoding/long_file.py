@@ -43,7 +43,7 @@ def main(output: Path, minutes: int) -> None:
         encode(minute)
         repeat(minute, hour, minutes)
     listing, timeline = timed(lambda: list_packets(hour))
-    plan = ClipTimes(timeline.times, timeline.last_duration).spread(SPEC.count)
+    plan = ClipTimes(timeline.times, timeline.last_duration).sample(SPEC.count)
     wanted = sorted({timeline.keys[index] for index in plan.indices})
     selection = select(timeline, wanted)
     assert selection is not None

@@ -46,8 +46,8 @@ def main() -> None:
 @click.option("--batch", default="1:3:8", show_default=True, help="MIN:OPT:MAX of the profile whose corners are run.")
 @click.option(
     "--data",
-    help="Data set (.jsonl, or a folder with data.jsonl) whose ranking is compared; needs --ckpt. `none`: no ranking. "
-    "[default: a small one that is generated]",
+    metavar="SPEC",
+    help="Data set whose ranking is compared; needs --ckpt. `none`: no ranking. [default: a small generated one]",
 )
 @click.option("--split", default="test", show_default=True, help="Split of --data.")
 @click.option(

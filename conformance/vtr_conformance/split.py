@@ -23,7 +23,7 @@ from .hosts.base import Arrays, Host
 from .rows import run_rows
 
 if TYPE_CHECKING:
-    from vtr_training.data.jsonl import Clip
+    from vtr_training.data.clip import Clip
 
 # Words of --data: the split that is made where none is given, and no split at all.
 GENERATED, NONE = "generated", "none"
@@ -65,9 +65,10 @@ class EmbeddedSplit:
 
 def read_split(spec: str, split: str) -> SplitClips:
     """The user's own. DataError for what is none."""
-    from vtr_training.data.jsonl import read_clips
+    from vtr_training.data.source import read_clips
+    from vtr_training.data.spec import parse_spec
 
-    return SplitClips(Path(spec).absolute().name, split, tuple(read_clips(spec, split)))
+    return SplitClips(parse_spec(spec).title, split, tuple(read_clips(spec, split)))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import BundleError
 from .precision import PRECISIONS as PRECISIONS
 from .precision import Precision as Precision
+from .sampling import Sampling
 
 SCHEMA_VERSION = 1
 
@@ -33,7 +34,9 @@ class FrameSpec(Record):
 
     count: int = Field(default=12, ge=1, le=512, description="T, frames per clip")
     size: int = Field(default=224, ge=16, le=1024, description="S, side of the square in pixels")
-    sampling: Literal["uniform"] = "uniform"
+    sampling: Sampling = Field(
+        default="uniform", description="T evenly over the clip, or CLIP4Clip's one a second and T of these"
+    )
     resize: Literal["shortest"] = "shortest"
     interpolation: Literal["bicubic"] = "bicubic"
     mean: tuple[float, float, float] = Field(default=OPENAI_MEAN, description="per channel, of values in 0..1")

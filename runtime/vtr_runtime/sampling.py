@@ -7,10 +7,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from statistics import median
+from typing import Literal
 
 from .errors import UsageError
+
+Sampling = Literal["uniform", "fps1"]
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,16 @@ class ClipTimes:
         first = 0 if start is None else bisect_left(self._seconds, start)
         return range(first, len(self._seconds) if end is None else bisect_left(self._seconds, end))
 
-    def spread(self, count: int, start: float | None = None, end: float | None = None) -> SamplePlan:
-        """Spread `count` frames evenly: the middles of `count` equal parts of [t0, t1), each with the frame shown then.
+    def sample(
+        self, count: int, start: float | None = None, end: float | None = None, *, sampling: Sampling = "uniform"
+    ) -> SamplePlan:
+        """At most `count` frames of [start, end).
 
         Args:
-            count: T. A clip of at most T frames gives each of them once.
+            count: T.
+            sampling: `uniform`: the middles of T equal parts of [t0, t1), each with the frame shown then; a clip of at
+                most T frames gives each of them once. `fps1`: CLIP4Clip's, one frame a second, and T of these where
+                there are more (see `_one_a_second`).
             start, end: keep frames with start <= time < end, before all else; t0 and t1 are then of what is kept. A
                 time is compared as the float64 nearest to it, so 0.1 means 1/10 and a time that was reported can be
                 given back.
@@ -81,12 +90,36 @@ class ClipTimes:
         if count < 1:
             raise UsageError(f"count is {count}; a clip needs at least 1 frame")
         check_cut(start, end)
-        kept: Sequence[int] = self._kept(start, end)
-        if len(kept) > count:
-            t0, t1 = self._times[kept[0]], self._end_of(kept)
-            middles = (t0 + (t1 - t0) * Fraction(2 * part + 1, 2 * count) for part in range(count))
-            kept = [bisect_right(self._times, middle) - 1 for middle in middles]
-        return SamplePlan(tuple(kept), tuple(self._times[index] for index in kept))
+        choose = {"uniform": self._uniform, "fps1": self._one_a_second}[sampling]
+        chosen = choose(self._kept(start, end), count)
+        return SamplePlan(tuple(chosen), tuple(self._times[index] for index in chosen))
+
+    def _uniform(self, kept: range, count: int) -> Sequence[int]:
+        if len(kept) <= count:
+            return kept
+        t0, t1 = self._times[kept[0]], self._end_of(kept)
+        middles = (t0 + (t1 - t0) * Fraction(2 * part + 1, 2 * count) for part in range(count))
+        return [bisect_right(self._times, middle) - 1 for middle in middles]
+
+    def _one_a_second(self, kept: range, count: int) -> Sequence[int]:
+        """CLIP4Clip's rule: every F-th frame from the first one on, F the frame rate rounded down (29.97 gives 29), and
+        of more than `count` the ones at the places floor(j (N - 1) / (count - 1))."""
+        seconds = kept[:: self._frames_a_second]
+        if len(seconds) <= count:
+            return seconds
+        return [seconds[place * (len(seconds) - 1) // max(count - 1, 1)] for place in range(count)]
+
+    @cached_property
+    def _frames_a_second(self) -> int:
+        """F of the whole clip: its frames after the first one, over the time that they take, rounded down, 1 at least.
+
+        Where all times are whole hundredths or thousandths of a second the container may have rounded them, so the time
+        counts as one such unit shorter, or 24 frames a second would come out as 23."""
+        offsets = [time - self._times[0] for time in self._times]
+        units = (unit for unit in (100, 1000) if all(unit % offset.denominator == 0 for offset in offsets))
+        unit = next(units, None)
+        taken = offsets[-1] - (Fraction(1, unit) if unit else 0)
+        return max(1, math.floor((len(offsets) - 1) / taken)) if taken > 0 else len(offsets)
 
     def _end_of(self, kept: Sequence[int]) -> Fraction:
         """When the last kept frame stops being shown: when the clip's next one begins, else after its duration."""

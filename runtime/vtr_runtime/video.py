@@ -122,19 +122,19 @@ class VideoFile:
         """Each part [start, end) as `read` gives it alone, or its error; decoded together, so parts that lie together
         or overlap cost little more than one. Holds all their frames: give few at a time. UsageError for a bad cut."""
         resize = partial(resize_crop, size=spec.size)
-        return [_pad(part, spec) for part in self._read_parts(spec.count, cuts, resize)]
+        return [_pad(part, spec) for part in self._read_parts(spec, cuts, resize)]
 
     def read_rgb(self, spec: FrameSpec, start: float | None = None, end: float | None = None) -> RgbFrames:
         """See `read_rgb`."""
-        [found] = self._read_parts(spec.count, [(start, end)], lambda rgb: rgb)
+        [found] = self._read_parts(spec, [(start, end)], lambda rgb: rgb)
         if isinstance(found, MediaError):
             raise found
         return found
 
     def _read_parts(
-        self, count: int, cuts: Sequence[tuple[float | None, float | None]], resize: Callable[[Rgb], Rgb]
+        self, spec: FrameSpec, cuts: Sequence[tuple[float | None, float | None]], resize: Callable[[Rgb], Rgb]
     ) -> list[RgbFrames | MediaError]:
-        plans = [self._times.spread(count, start, end) for start, end in cuts]
+        plans = [self._times.sample(spec.count, start, end, sampling=spec.sampling) for start, end in cuts]
         keys = self._timeline.keys
         wanted = sorted({keys[index] for plan in plans for index in plan.indices})
         try:
@@ -142,7 +142,7 @@ class VideoFile:
         except MediaError as error:
             if len(cuts) == 1:
                 return [error]
-            return [part for cut in cuts for part in self._read_parts(count, [cut], resize)]
+            return [part for cut in cuts for part in self._read_parts(spec, [cut], resize)]
         pictures = dict(zip(wanted, found, strict=False))  # nothing is found where nothing can be decoded
         return [self._part(plan, cut, pictures) for plan, cut in zip(plans, cuts, strict=True)]
 

@@ -205,6 +205,20 @@ def test_a_whole_split_ranks_alike(
     assert report.verdict.endswith("; left out: 1 of the split's clips")
 
 
+def test_a_benchmark_is_named_and_its_absent_clips_are_counted(
+    small_bundle: Path, small_checkpoint: Path, good_clips: list[Path], tmp_path: Path
+) -> None:
+    rows = [f"ret{i},msr{i},{clip.stem},this is {clip.name}\n" for i, clip in enumerate(good_clips)]
+    text = "key,vid_key,video_id,sentence\n" + "".join(rows) + "ret9,msr9,video9,nobody has it\n"
+    (tmp_path / "MSRVTT_JSFUSION_test.csv").write_text(text)
+    spec = f"msrvtt-1ka:{tmp_path}?videos={good_clips[0].parent}&subset=yes"
+    report = run(small_bundle, checkpoint=small_checkpoint, data=spec)
+    [found] = report.retrieval
+    assert (report.passed, found.videos, found.texts, found.unreadable) == (True, 3, 3, 1)
+    [case] = [result.case for result in report.results if result.stage == "retrieval"]
+    assert case == "msrvtt-1ka?subset=yes:test"
+
+
 def test_golden_vectors_of_another_schema_are_refused(small_model: Model, tmp_path: Path) -> None:
     from vtr_runtime.bundle import Bundle
     from vtr_runtime.errors import BundleError

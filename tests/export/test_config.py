@@ -331,3 +331,10 @@ def test_public_names_load_and_a_configuration_needs_no_torch() -> None:
         "import sys, vtr_export.model.config; from vtr_export.model import ModelConfig; print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"
+
+
+def test_the_sampling_reaches_the_configuration() -> None:
+    config = ModelConfig.from_backbone(BackboneConfig.from_open_clip(TINY), frames=4, sampling="fps1")
+    assert (config.frames.count, config.frames.sampling) == (4, "fps1")
+    with pytest.raises(ConfigError, match=r"frames\.sampling"):
+        parse_model_config({**config.model_dump(), "frames": {**config.frames.model_dump(), "sampling": "middle"}})

@@ -121,6 +121,17 @@ def test_a_hint_is_not_written_into_the_graphs(checkpoint: Path, tmp_path: Path)
     assert (plan.settings["precision"], plan.settings["graph_precision"]) == ("bf16", "fp32")
 
 
+def test_evaluation_data_may_be_a_benchmark(checkpoint: Path, tmp_path: Path) -> None:
+    def plan(spec: str) -> ExportPlan:
+        return ExportPlan(output=tmp_path / "x", checkpoint=checkpoint, eval_data=spec)
+
+    plan(f"msrvtt-1ka:{tmp_path}?subset=yes").check()
+    with pytest.raises(UsageError, match=r"--eval-data msrvtt-1ka:none does not exist; .* or NAME:DIR"):
+        plan("msrvtt-1ka:none").check()
+    with pytest.raises(UsageError, match="did you mean msrvtt-1ka"):
+        plan(f"msrvt-1ka:{tmp_path}").check()
+
+
 def test_exactly_one_source(checkpoint: Path, tmp_path: Path) -> None:
     for given in ({}, {"checkpoint": checkpoint, "open_clip": "RN50"}):
         with pytest.raises(UsageError, match="give either --ckpt"):

@@ -130,6 +130,12 @@ def test_calibration_takes_the_training_split_of_a_data_file(clips: Path, tokeni
     assert any(np.array_equal(feed["input_ids"][0], want[0, : feed["input_ids"].shape[1]]) for feed in found.text)
     assert found.video[0]["frames"].shape == (1, 12, 32, 32, 3)
     assert len(lines) < MAX_SAMPLES
+    (tmp_path / "MSRVTT_JSFUSION_test.csv").write_text(
+        "key,vid_key,video_id,sentence\n0,0,decord_video_180,a dog\n1,1,x,a cat\n"
+    )
+    spec = f"msrvtt-1ka:{tmp_path}?videos={clips}&subset=yes"  # of two clips, without a training split
+    found = read_calibration(spec, FrameSpec(size=32), tokenizer)
+    assert (len(found.video), len(found.text)) == (1, 2)
 
 
 def test_stress_inputs_hold_what_they_should() -> None:

@@ -42,7 +42,11 @@ def test_a_plain_export_has_two_steps(tmp_path: Path) -> None:
     assert list(found) == ["1-export.sh", "2-gates.sh"]
     first = "vtr-export --ckpt $CKPT --frames 12 --target onnx --precision fp32 --opset 20 -o $OUT"
     assert words(found["1-export.sh"]) == first.split()
-    assert words(found["2-gates.sh"]) == ["vtr-conformance", "run", "$BUNDLE", "--ckpt", "$CKPT", "--data", "none"]
+    gates = ["vtr-conformance", "run", "$BUNDLE", "--ckpt", "$CKPT", "--data", "none"]
+    assert words(found["2-gates.sh"]) == gates
+    found = scripts(tmp_path / "fps1", sampling="fps1")
+    assert words(found["1-export.sh"]) == first.replace("--frames 12", "--frames 12 --sampling fps1").split()
+    assert words(found["2-gates.sh"]) == gates
     assert asked(found["1-export.sh"]) == {"CKPT", "OUT"}
     assert asked(found["2-gates.sh"]) == {"CKPT"}
 

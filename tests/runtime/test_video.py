@@ -255,6 +255,17 @@ def test_uneven_times_and_a_late_beginning(tmp_path: Path) -> None:
     assert (values(rgb.images), rgb.times.tolist()) == ([10, 20, 30], [0.1, 0.2, 4.0])
 
 
+def test_one_frame_a_second(tmp_path: Path) -> None:
+    """37 frames at 10 a second: the ones at 0, 1, 2 and 3 s, whatever T; with T = 2 the first and the last of these."""
+    path = write_clip(tmp_path / "x.mov", [np.full((32, 32, 3), 5 * i, np.uint8) for i in range(37)])
+    rgb = read_rgb(path, FrameSpec(count=6, sampling="fps1"))
+    assert (values(rgb.images), rgb.times.tolist()) == ([0, 50, 100, 150], [0, 1, 2, 3])
+    assert values(read_rgb(path, FrameSpec(count=2, sampling="fps1")).images) == [0, 150]
+    assert values(read_rgb(path, FrameSpec(count=6, sampling="fps1"), start=0.95, end=3.1).images) == [50, 100, 150]
+    frames = read_frames(path, FrameSpec(count=6, size=32, sampling="fps1"))
+    assert frames.mask.tolist() == [True] * 4 + [False] * 2
+
+
 def test_an_empty_cut_names_the_length(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mov", [picture(i) for i in range(5)])
     with pytest.raises(MediaError, match=r"has no frame from 7 s to its end; it is 0\.500 s long"):

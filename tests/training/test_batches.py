@@ -5,7 +5,7 @@ import pytest
 
 from vtr_runtime.errors import ConfigError
 from vtr_training.data.batches import BatchPlan
-from vtr_training.data.jsonl import Clip
+from vtr_training.data.clip import Clip
 
 
 def clips(count, width=None):

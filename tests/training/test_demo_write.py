@@ -10,7 +10,7 @@ import pytest
 from vtr_runtime.errors import OutputExistsError
 from vtr_runtime.manifest import FrameSpec
 from vtr_runtime.video import read_frames
-from vtr_training.data.jsonl import read_clips
+from vtr_training.data.source import read_clips
 from vtr_training.demo.captions import KINDS, MEMBERS, Cell
 from vtr_training.demo.clips import ORDERS
 from vtr_training.demo.pictures import OUTLINES, RGB, SIZE, draw_scene, render

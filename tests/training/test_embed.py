@@ -3,7 +3,8 @@ import pytest
 
 from vtr_export.model.checkpoint import load_checkpoint
 from vtr_runtime.errors import MediaError
-from vtr_training.data.jsonl import Clip, read_clips
+from vtr_training.data.clip import Clip
+from vtr_training.data.source import read_clips
 from vtr_training.embed import embed_with_runtime, embed_with_torch, spans
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vtr_runtime.errors import ConfigError
-from vtr_training.data.jsonl import Clip
+from vtr_training.data.clip import Clip
 from vtr_training.data.split import caption_rows
 from vtr_training.evaluate import evaluate_embeddings, evaluate_scores
 

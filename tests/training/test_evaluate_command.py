@@ -12,7 +12,7 @@ from vtr_export.model.redraw import redraw_zero_parameters
 from vtr_runtime.metrics import ranks
 from vtr_training import report
 from vtr_training.cli import main
-from vtr_training.data.jsonl import read_clips
+from vtr_training.data.source import read_clips
 from vtr_training.embed import embed_with_torch
 from vtr_training.loop import build_model
 from vtr_training.recipe import Recipe

@@ -1,14 +1,17 @@
 import os
+import signal
 
 import numpy as np
 import pytest
 
+from vtr_runtime.decoding import processes
 from vtr_runtime.errors import MediaError, StorageError
 from vtr_runtime.manifest import FrameSpec
 from vtr_runtime.video import read_frames
 from vtr_training.data import frame_cache
+from vtr_training.data.clip import Clip
 from vtr_training.data.frame_cache import cached_frames
-from vtr_training.data.jsonl import Clip, read_clips
+from vtr_training.data.source import read_clips
 
 SPEC = FrameSpec(size=32)
 
@@ -24,7 +27,8 @@ def clips(demo, tmp_path):
 def test_unreadable_clips_are_left_out_and_named(clips, tmp_path, capsys):
     found = cached_frames(clips, SPEC, tmp_path / "cache")
     assert found.clips == (clips[0], clips[2], clips[4])
-    for clip, pixels, mask in zip(found.clips, found.pixels, found.mask, strict=False):
+    assert len(found.pixels) == len(found.mask) == 3
+    for clip, pixels, mask in zip(found.clips, found.pixels, found.mask, strict=True):
         expected = read_frames(clip.video, SPEC)
         np.testing.assert_array_equal(pixels, expected.pixels)
         np.testing.assert_array_equal(mask, expected.mask)
@@ -37,7 +41,7 @@ def test_unreadable_clips_are_left_out_and_named(clips, tmp_path, capsys):
 
 def test_a_second_run_decodes_nothing(clips, tmp_path, monkeypatch):
     first = cached_frames(clips, SPEC, tmp_path / "cache")
-    monkeypatch.setattr(frame_cache, "read_all", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(frame_cache, "read_all", lambda *_, **__: pytest.fail("decoded again"))
     second = cached_frames(clips, SPEC, tmp_path / "cache")
     assert second.clips == first.clips
     np.testing.assert_array_equal(second.pixels, first.pixels)
@@ -47,7 +51,9 @@ def test_what_changed_is_decoded_anew(clips, tmp_path, monkeypatch):
     cached_frames(clips[:1], SPEC, tmp_path / "cache")
     read = []
     original = frame_cache.read_all
-    monkeypatch.setattr(frame_cache, "read_all", lambda *given: read.append(given) or original(*given))
+    monkeypatch.setattr(
+        frame_cache, "read_all", lambda *given, **limit: read.append(given) or original(*given, **limit)
+    )
     cached_frames(clips[:1], SPEC, tmp_path / "cache")
     assert len(read) == 0
     cached_frames(clips[:1], FrameSpec(size=64), tmp_path / "cache")
@@ -66,6 +72,24 @@ def test_start_and_end_cut_the_clip(clips, tmp_path):
     whole, cut = cached_frames([clips[0], part], SPEC, tmp_path / "cache").pixels
     np.testing.assert_array_equal(cut, read_frames(part.video, SPEC, start=1.0).pixels)
     assert not np.array_equal(cut, whole)
+
+
+def test_a_clip_that_hangs_the_decoder_costs_its_own_row(clips, tmp_path, monkeypatch):
+    """The decoding process stands still over the second clip, as a decoder that never ends would."""
+    pids = []
+    ask = processes._Child.read
+
+    def stop_over_the_second(self, path, spec, cuts):
+        if path == clips[1].video:
+            pids.append(self._process.pid)
+            os.kill(self._process.pid, signal.SIGSTOP)
+        return ask(self, path, spec, cuts)
+
+    monkeypatch.setattr(processes._Child, "read", stop_over_the_second)
+    found = cached_frames(clips[:3], SPEC, tmp_path / "cache", seconds=5)
+    assert found.clips == (clips[0], clips[2])
+    assert len(pids) == len(found.unreadable) == 1
+    assert "broken.mp4 took longer than 5 s to decode" in found.unreadable[0]
 
 
 def test_none_readable(clips, tmp_path):

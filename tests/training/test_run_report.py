@@ -18,8 +18,8 @@ from vtr_export.model.retrieval import RetrievalModel
 from vtr_export.pages.figures import svg_uri
 from vtr_runtime.errors import DataError, OutputExistsError
 from vtr_training.cli import main
+from vtr_training.data.clip import Clip
 from vtr_training.data.frame_cache import CachedFrames
-from vtr_training.data.jsonl import Clip
 from vtr_training.data.split import load_split
 from vtr_training.embed import make_tokenizer
 from vtr_training.loop import fit

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vtr_runtime.errors import ConfigError
-from vtr_training.data.jsonl import Clip
+from vtr_training.data.clip import Clip
 from vtr_training.embed import EmbeddedSplit, Tokens
 from vtr_training.leak_check import check_leak, take
 from vtr_training.rankings import Ranking, choose_bank, dsl_ranking, qb_ranking, raw_ranking

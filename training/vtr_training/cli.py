@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ def main() -> None:
 
     \b
     vtr-train demo-data out/demo/data
+    vtr-train check training/recipes/demo-mstdt-dits.toml
     vtr-train fit training/recipes/demo-mstdt-dits.toml -o out/demo/run
     vtr-train evaluate out/demo/run/best.pt --data out/demo/data
     """
@@ -49,6 +51,69 @@ def demo_data(folder: Path, seed: int, clips: int, overwrite: bool, as_json: boo
     else:
         table(f"{folder}, {written.bytes / 1e6:.0f} MB", ["split", "clips"], written.clips.items())
         click.echo(f"next: vtr-train fit training/recipes/demo-mstdt-dits.toml --set data.spec={folder} -o RUN")
+
+
+def _sample(_: click.Context, __: click.Parameter, value: str) -> int | None:
+    """A number of clips; None for all."""
+    if value != "all" and not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither a number nor all")
+    return None if value == "all" else int(value)
+
+
+@main.command()
+@click.argument("config", metavar="RECIPE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--data", metavar="DIR_OR_SPEC", help="Where the recipe's data lie, or a SPEC in place of its own.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key, for instance optim.lr=1e-4."
+)
+@click.option(
+    "--decode",
+    callback=_sample,
+    metavar="N|all",
+    default="24",
+    show_default=True,
+    help="Clips of each split to decode.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="That decoding a clip may take. [default: the recipe's data.decode_seconds]",
+)
+@click.option("--cost/--no-cost", default=True, show_default=True, help="Run a few steps to say what a run will take.")
+@json_option
+def check(
+    config: Path,
+    data: str | None,
+    overrides: tuple[str, ...],
+    decode: int | None,
+    seconds: float | None,
+    cost: bool,
+    as_json: bool,
+) -> None:
+    """Say what is missing before anything is trained: files, clips, captions, time and memory.
+
+    Ends with 1 where something is missing that the recipe or the benchmark's protocol asks for."""
+    from .data.spec import replace_place
+    from .recipe import read_recipe
+
+    recipe = read_recipe(config, overrides)
+    if data is not None:
+        spec = replace_place(recipe.data.spec, data)
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"spec": spec})})
+    from .check.run import check_recipe
+    from .check.show import print_report
+
+    limit = seconds or recipe.data.decode_seconds
+    found = check_recipe(recipe, sample=decode, seconds=limit, cost=cost)
+    if as_json:
+        echo_json(found.to_json())
+    else:
+        print_report(found)
+    if found.problems:
+        raise VtrError(f"{len(found.problems)} problem(s) of {recipe.data.spec}, see above; mend them, and check again")
+    if not as_json:
+        place = shlex.quote(f"data.spec={recipe.data.spec}")
+        click.echo(f"next: vtr-train fit {config} --set {place} -o RUN")
 
 
 @main.command()
@@ -86,12 +151,12 @@ def fit(config: Path, overrides: tuple[str, ...], resume: bool, report: bool, ru
     }
     table(str(run), ["made", ""], rows.items())
     second = "" if recipe.validation.top_k is None else f" --top-k {recipe.validation.top_k}"
-    click.echo(f"next: vtr-train evaluate {run} --data {recipe.data.spec}{second}")
+    click.echo(f"next: vtr-train evaluate {run} --data {shlex.quote(recipe.data.spec)}{second}")
 
 
 @main.command()
 @click.argument("model", type=click.Path(path_type=Path, exists=True), metavar="CKPT_BUNDLE_OR_RUN")
-@click.option("--data", required=True, metavar="SPEC", help="A .jsonl file, or a folder with data.jsonl.")
+@click.option("--data", required=True, metavar="SPEC", help="A data file, its folder, or a benchmark: msrvtt-1ka:DIR.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option(
     "--post",
@@ -131,14 +196,12 @@ def evaluate(
 
 @main.command()
 @click.argument("run", type=FOLDER, metavar="RUN")
-@click.option("--data", type=click.Path(path_type=Path), metavar="SPEC", help="Other data than the run's own.")
+@click.option("--data", metavar="SPEC", help="Other data than the run's own.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Default: what the run was validated on.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: RUN/report.html.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE once the new one is complete.")
 @json_option
-def report(
-    run: Path, data: Path | None, split: str | None, output: Path | None, overwrite: bool, as_json: bool
-) -> None:
+def report(run: Path, data: str | None, split: str | None, output: Path | None, overwrite: bool, as_json: bool) -> None:
     """Write one HTML page about a finished run: results, curves, modality gap, hard negatives, worst queries."""
     from .run_report.write import write_report
 

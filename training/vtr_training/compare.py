@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from vtr_export.model.config import AlignmentConfig, RerankConfig, TemporalConfig
 from vtr_runtime.errors import DataError, VtrError
 
+from .data.spec import parse_spec
 from .run_report.run_folder import Run, flat, read_run
 
 METRICS: dict[str, tuple[str, ...]] = {  # column -> where it stands in an evaluation
@@ -28,7 +29,6 @@ METRICS: dict[str, tuple[str, ...]] = {  # column -> where it stands in an evalu
     "group R@1": ("within_groups_r1", "all", "t2v"),
 }
 SHARES = ("group R@1",)  # stored as shares of 1, shown in percent like the rest
-PATHS = ("data.spec", "model.start_from")  # where a file lies is no setting, but its name and presence are
 WITHOUT_EFFECT = ("seed", "data.cache")
 
 HEADS: dict[str, type[BaseModel]] = {
@@ -122,11 +122,12 @@ def markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _key(run: Run) -> Key:
-    """What makes runs the same: their settings, and how large what they were validated on is."""
+    """What makes runs the same: their settings, and how large what they were validated on is. Where a file lies is no
+    setting, but its name and presence are."""
     settings: Key = {name: _comparable(value) for name, value in flat(run.recipe) if name not in WITHOUT_EFFECT}
-    for name in PATHS:
-        if settings.get(name) is not None:
-            settings[name] = PurePath(str(settings[name])).name
+    settings["data.spec"] = parse_spec(str(settings["data.spec"])).title
+    if settings.get("model.start_from") is not None:
+        settings["model.start_from"] = PurePath(str(settings["model.start_from"])).name
     found = run.summary["validation"]["t2v"]
     return {**settings, "validation captions": found["queries"], "validation clips": found["gallery"]}
 

@@ -22,8 +22,8 @@ from vtr_runtime.errors import MediaError
 from vtr_runtime.manifest import TextSpec
 from vtr_runtime.text import Tokenizer
 
+from .data.clip import Clip
 from .data.frame_cache import read_all
-from .data.jsonl import Clip
 from .data.parts_of_speech import choose_tagger
 from .data.split import Split, caption_rows
 from .data.word_weights import word_weights
@@ -129,11 +129,12 @@ def embed_captions(model: RetrievalModel, captions: Sequence[str]) -> Embeddings
 
 def make_tokenizer(config: ModelConfig) -> Tokenizer:
     """The model's tokenizer, the one that its bundle will hold."""
-    return _tokenizer_of(config.text)
+    return tokenizer_of(config.text)
 
 
 @cache  # it takes a second to spell Unicode's classes out
-def _tokenizer_of(spec: TextSpec) -> Tokenizer:
+def tokenizer_of(spec: TextSpec) -> Tokenizer:
+    """The tokenizer that a bundle with this text contract holds."""
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "tokenizer.json"
         write_tokenizer(path, context_length=spec.context_length, cleaning=spec.cleaning)

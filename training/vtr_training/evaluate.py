@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vtr_runtime.errors import ConfigError
 from vtr_runtime.metrics import Direction, Retrieval, group_video_to_text, ranks, retrieval
 
-from .data.jsonl import Clip
+from .data.clip import Clip
 
 # Cosines this close are ties: the same frames added up in another order differ in the last bits, which is no knowledge.
 TIE = 1e-5

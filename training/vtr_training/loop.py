@@ -132,6 +132,7 @@ def build_model(settings: ModelSettings) -> RetrievalModel:
         alignment=settings.alignment,
         rerank=settings.rerank,
         frames=settings.frames,
+        sampling=settings.sampling,
     )
     if settings.start_from is not None:
         taken = take_over(model, load_checkpoint(settings.start_from).model)
@@ -144,7 +145,15 @@ def load_splits(recipe: Recipe, model: RetrievalModel) -> tuple[Split, Split]:
     data, tokenizer = recipe.data, make_tokenizer(model.config)
     tagger = choose_tagger(data.tagger) if model.config.rerank.weighs_words else None
     train, val = (
-        load_split(data.spec, name, model.config.frames, tokenizer, cache=data.cache, tagger=tagger)
+        load_split(
+            data.spec,
+            name,
+            model.config.frames,
+            tokenizer,
+            cache=data.cache,
+            tagger=tagger,
+            seconds=data.decode_seconds,
+        )
         for name in (data.train, data.val)
     )
     train.refuse_without_negatives()

@@ -10,7 +10,7 @@ from typing import Any
 from vtr_runtime.metrics import QueryResult, per_query
 from vtr_runtime.publish import staged_file
 
-from .data.jsonl import Clip
+from .data.clip import Clip
 from .data.split import caption_rows
 from .embed import EmbeddedSplit
 from .evaluate import relevance

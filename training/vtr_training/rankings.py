@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vtr_runtime.rescoring import Scores, dual_softmax, query_bank_norm
 
-from .data.jsonl import Clip
+from .data.clip import Clip
 from .embed import EmbeddedSplit
 from .evaluate import TIE, Evaluation, cosines, evaluate_scores
 

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vtr_export.model.config import AlignmentConfig, RerankConfig, TemporalConfig
 from vtr_runtime.errors import ConfigError
+from vtr_runtime.sampling import Sampling
+
+from .data.clip import DECODE_SECONDS
 
 Part = Literal["image", "text", "temporal", "alignment", "rerank"]
 
@@ -31,6 +34,9 @@ class ModelSettings(Section):
         default=None, description="a best.pt; each part of the same configuration begins with its weights, others anew"
     )
     frames: int = Field(default=12, ge=1, description="T, frames per clip")
+    sampling: Sampling = Field(
+        default="uniform", description="which T frames: evenly over the clip, or fps1, CLIP4Clip's one a second"
+    )
     temporal: TemporalConfig = TemporalConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     rerank: RerankConfig = RerankConfig()
@@ -43,11 +49,19 @@ class ModelSettings(Section):
 
 
 class DataSettings(Section):
-    spec: Path = Field(description="a .jsonl file, or a folder that holds data.jsonl; relative to the working folder")
+    spec: str = Field(
+        description="a .jsonl, .csv or .parquet file, a folder that holds data.jsonl, or a benchmark with its folder "
+        "(msrvtt-9k:DIR, see docs/data-sets.md); relative to the working folder"
+    )
     train: str = Field(default="train", description="split to train on")
     val: str = Field(default="val", description="split that selects best.pt")
     cache: Path | None = Field(
-        default=None, description="folder of decoded frames; default: .frames beside the data file"
+        default=None, description="folder of decoded frames; default: .frames beside the data set's files"
+    )
+    decode_seconds: float = Field(
+        default=DECODE_SECONDS,
+        gt=0,
+        description="that decoding a clip may take; a slower one is skipped and counted",
     )
     tagger: Literal["auto", "spacy", "hanta"] = Field(
         default="auto", description="who tells parts of speech, where a score weighs words; auto: spaCy if installed"

@@ -18,7 +18,7 @@ from vtr_runtime.errors import ConfigError, OutputExistsError
 from vtr_runtime.metrics import Direction
 from vtr_runtime.publish import check_output, staged_file
 
-from .data.jsonl import read_clips
+from .data.source import read_clips
 from .data.split import caption_rows
 from .embed import EmbeddedSplit, embed_captions, embed_with_runtime, embed_with_torch
 from .evaluate import Evaluation

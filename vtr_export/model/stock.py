@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vtr_runtime.errors import CheckpointError, ConfigError
+from vtr_runtime.sampling import Sampling
 
 from .config import AlignmentConfig, BackboneConfig, ModelConfig, RerankConfig, TemporalConfig
 from .foreign.architecture import refuse_other_activation, refuse_other_training
@@ -24,6 +25,7 @@ def from_open_clip(
     alignment: AlignmentConfig | None = None,
     rerank: RerankConfig | None = None,
     frames: int = 12,
+    sampling: Sampling = "uniform",
 ) -> RetrievalModel:
     """Build a model on an open_clip backbone (see BackboneConfig.from_open_clip for `name`).
 
@@ -35,7 +37,9 @@ def from_open_clip(
     if pretrained is not None:
         file, preprocess = _weights_file(backbone, pretrained)
         backbone = backbone.model_copy(update=preprocess)
-    config = ModelConfig.from_backbone(backbone, frames=frames, temporal=temporal, alignment=alignment, rerank=rerank)
+    config = ModelConfig.from_backbone(
+        backbone, frames=frames, sampling=sampling, temporal=temporal, alignment=alignment, rerank=rerank
+    )
     model = RetrievalModel(config)
     if file is not None:
         _load(model, file)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtr_runtime.errors import UsageError
+from vtr_runtime.console import note
+from vtr_runtime.errors import MediaError, UsageError
 from vtr_runtime.manifest import FrameSpec, TextSpec
 from vtr_runtime.text import Tokenizer
 from vtr_runtime.video import Frames, read_frames
@@ -50,14 +51,18 @@ def trimmed(ids: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _from_data(data: str | Path, frames: FrameSpec) -> tuple[list[Frames], list[str]]:
-    from vtr_training.data.jsonl import read_clips
+    from vtr_training.data.source import DataSource, read_clips
 
-    clips = read_clips(data)
-    chosen = [clip for clip in clips if clip.split == "train"] or clips
+    chosen = read_clips(data, "train" if "train" in DataSource(data).splits else None)
     # Evenly over the file, whose neighbours are often alike.
     places = np.linspace(0, len(chosen) - 1, min(MAX_SAMPLES, len(chosen))).round().astype(int)
     some = [chosen[place] for place in places]
-    read = [read_frames(clip.video, frames, start=clip.start, end=clip.end) for clip in some]
+    read = []
+    for clip in some:
+        try:
+            read.append(read_frames(clip.video, frames, start=clip.start, end=clip.end))
+        except MediaError as error:
+            note(f"skipped: {error}")
     return read, [caption for clip in some for caption in clip.captions]
 
 

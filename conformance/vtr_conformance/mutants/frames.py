@@ -17,7 +17,7 @@ from PIL import Image
 from vtr_runtime.media.colour import RgbConverter, turn_upright
 from vtr_runtime.media.timeline import Timeline, list_packets
 from vtr_runtime.pixels import resize_crop
-from vtr_runtime.sampling import ClipTimes, SamplePlan
+from vtr_runtime.sampling import ClipTimes, SamplePlan, Sampling
 
 from .mutant import HostMutant, Patch
 
@@ -42,8 +42,10 @@ def _sampler(choose: Callable[[Sequence[Fraction], Fraction, int], list[int]]) -
     """Of clips with more than T frames, `choose` gives the T numbers from their times, their end and T."""
 
     class Wrong(ClipTimes):
-        def spread(self, count: int, start: float | None = None, end: float | None = None) -> SamplePlan:
-            right = super().spread(count, start, end)
+        def sample(
+            self, count: int, start: float | None = None, end: float | None = None, *, sampling: Sampling = "uniform"
+        ) -> SamplePlan:
+            right = super().sample(count, start, end, sampling=sampling)
             if len(self._times) <= count:
                 return right
             chosen = tuple(min(index, len(self._times) - 1) for index in choose(self._times, self.end, count))
@@ -82,8 +84,10 @@ def _first_to_last(times: Sequence[Fraction], _: Fraction, count: int) -> list[i
 
 
 class _Repeating(ClipTimes):
-    def spread(self, count: int, start: float | None = None, end: float | None = None) -> SamplePlan:
-        right = super().spread(count, start, end)
+    def sample(
+        self, count: int, start: float | None = None, end: float | None = None, *, sampling: Sampling = "uniform"
+    ) -> SamplePlan:
+        right = super().sample(count, start, end, sampling=sampling)
         places = [place % len(right.indices) for place in range(count)]
         return SamplePlan(tuple(right.indices[p] for p in places), tuple(right.times[p] for p in places))
 

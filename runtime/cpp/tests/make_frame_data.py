@@ -133,7 +133,7 @@ def sampling_line(chosen: random.Random) -> str:
 
     start, end = place(), place()
     try:
-        plan = clip.spread(count, start, end)
+        plan = clip.sample(count, start, end)
         found = " ".join(map(str, plan.indices))
     except UsageError as error:
         found = f"! {error}"

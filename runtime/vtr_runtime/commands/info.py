@@ -13,6 +13,8 @@ from .options import bundle_argument
 if TYPE_CHECKING:
     from ..manifest import Manifest
 
+SAMPLED = {"uniform": "uniform over the clip", "fps1": "one a second, and of more evenly many"}
+
 
 @click.command()
 @bundle_argument
@@ -32,7 +34,7 @@ def info(bundle: Path, as_json: bool) -> None:
     temporal = manifest.model.get("temporal", {}).get("kind", "?")
     rows = [
         ("model", f"{manifest.name}, temporal head {temporal}, embeddings of length {manifest.dim}"),
-        ("frames", f"{frames.count} of {frames.size}x{frames.size}, {frames.sampling} over the clip, {frames.resize}"),
+        ("frames", f"{frames.count} of {frames.size}x{frames.size}, {SAMPLED[frames.sampling]}, {frames.resize}"),
         ("text", f"at most {text.context_length} tokens, cleaning {text.cleaning}"),
         ("sampler", sampler.summary),
         ("second stage", _second_stage(manifest)),

@@ -42,7 +42,7 @@ def _answer(answers: IO[bytes], file: VideoFile, request: dict[str, Any]) -> Non
     if "windows" in request:
         send(answers, {"windows": file.windows(Windows(*request["windows"]))})
         return
-    spec = FrameSpec(count=request["count"], size=request["size"])
+    spec = FrameSpec(count=request["count"], size=request["size"], sampling=request["sampling"])
     send_frames(answers, file.read_cuts(spec, [(start, end) for start, end in request["cuts"]]))
 
 

@@ -99,7 +99,7 @@ class _Child:
         return found
 
     def read(self, path: Path, spec: FrameSpec, cuts: Sequence[Cut]) -> list[Frames | MediaError]:
-        request = {"cuts": list(cuts), "count": spec.count, "size": spec.size}
+        request = {"cuts": list(cuts), "count": spec.count, "size": spec.size, "sampling": spec.sampling}
 
         def receive(answers: IO[bytes], message: dict[str, Any]) -> list[Frames | MediaError] | None:
             found = receive_frames(answers, message, spec)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vtr_runtime.errors import ConfigError
 
-from .jsonl import Clip
+from .clip import Clip
 
 Rows = NDArray[np.int64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,9 @@ from vtr_runtime.manifest import FrameSpec, fingerprint
 from vtr_runtime.parts_of_speech import Tagger
 from vtr_runtime.text import Tokenizer
 
+from .clip import DECODE_SECONDS, Clip
 from .frame_cache import CachedFrames, cached_frames
-from .jsonl import Clip, data_file, read_clips
+from .source import DataSource, read_clips
 from .word_weights import cached_word_weights
 
 
@@ -58,20 +59,22 @@ class Split:
 
 
 def load_split(
-    spec: Path,
+    spec: str | PurePath,
     name: str,
     frames: FrameSpec,
     tokenizer: Tokenizer,
     *,
     cache: Path | None = None,
     tagger: Tagger | None = None,
+    seconds: float = DECODE_SECONDS,
 ) -> Split:
-    """Decode a split, or find it decoded in `cache` (none: .frames beside the data file), and tokenize it.
+    """Decode a split, or find it decoded in `cache` (none: .frames beside the data set's files), and tokenize it.
 
-    With a `tagger` each token's weight is told from its word's part of speech, once for a data set."""
+    A clip that takes longer than `seconds` to decode counts as unreadable. With a `tagger` each token's weight is told
+    from its word's part of speech, once for a data set."""
     clips = read_clips(spec, name)
-    folder = cache or data_file(spec).parent / ".frames"
-    decoded = cached_frames(clips, frames, folder)
+    folder = cache or DataSource(spec).home / ".frames"
+    decoded = cached_frames(clips, frames, folder, seconds=seconds)
     captions, owners = caption_rows(decoded.clips)
     ids = tokenizer.encode(captions)
     weights = None

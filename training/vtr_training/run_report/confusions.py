@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from vtr_runtime.errors import DataError
 from vtr_runtime.metrics import ranks
 
+from ..data.clip import Clip
 from ..data.frame_cache import CachedFrames
-from ..data.jsonl import Clip
 from ..data.split import caption_rows
 from ..evaluate import TIE
 

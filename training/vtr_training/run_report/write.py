@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 
@@ -31,7 +31,7 @@ class Written:
 def write_report(
     folder: Path,
     *,
-    data: Path | None = None,
+    data: str | PurePath | None = None,
     split: str | None = None,
     output: Path | None = None,
     overwrite: bool = False,
@@ -64,8 +64,8 @@ def write_report(
     return Written(path, len(content), chosen, figures)
 
 
-def _load(run: Run, config: ModelConfig, data: Path | None, split: str) -> Split:
+def _load(run: Run, config: ModelConfig, data: str | PurePath | None, split: str) -> Split:
     settings = run.recipe["data"]
-    spec = data or Path(settings["spec"])
+    spec = data or str(settings["spec"])
     cache = Path(settings["cache"]) if settings.get("cache") and data is None else None
     return load_split(spec, split, config.frames, make_tokenizer(config), cache=cache)

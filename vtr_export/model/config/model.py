@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic import model_validator as validates
 
 from vtr_runtime.manifest import FrameSpec, Record, TextSpec
+from vtr_runtime.sampling import Sampling
 
 from .alignment import AlignmentConfig
 from .backbone import BackboneConfig
@@ -33,16 +34,18 @@ class ModelConfig(Record):
         backbone: BackboneConfig,
         *,
         frames: int = 12,
+        sampling: Sampling = "uniform",
         temporal: TemporalConfig | None = None,
         alignment: AlignmentConfig | None = None,
         rerank: RerankConfig | None = None,
     ) -> ModelConfig:
         """The configuration in which pixels and text are what the backbone was trained on. Raises ConfigError."""
         size, text = backbone.vision.image_size, backbone.text
+        spec = {"count": frames, "size": size, "sampling": sampling, "mean": backbone.mean, "std": backbone.std}
         return parse_model_config(
             {
                 "backbone": backbone,
-                "frames": {"count": frames, "size": size, "mean": backbone.mean, "std": backbone.std},
+                "frames": spec,
                 "text": {"context_length": text.context_length, "vocab_size": text.vocab_size},
                 "temporal": temporal or TemporalConfig(),
                 "alignment": alignment or AlignmentConfig(),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vtr_runtime.errors import CheckpointError, ConfigError
+from vtr_runtime.sampling import Sampling
 
 from ..backbone import load_open_clip_state_dict
 from ..checkpoint import FORMAT, Checkpoint, parse_checkpoint
@@ -21,12 +22,15 @@ from .families import Found, recognise
 from .state_dict import read_content, state_dict_of
 
 
-def open_any_checkpoint(path: Path, *, model: str | None = None, frames: int = 12) -> tuple[RetrievalModel, str]:
+def open_any_checkpoint(
+    path: Path, *, model: str | None = None, frames: int = 12, sampling: Sampling = "uniform"
+) -> tuple[RetrievalModel, str]:
     """The model of a file, in float32 and evaluation mode, and what the file was recognised as, for the user.
 
     Known are checkpoints of vtr-train, CLIP4Clip (meanP, seqLSTM, seqTransf), OpenAI, open_clip and Hugging Face's
     CLIPModel; the last two hold no trace of their activation and need `model`, a name or .json file of open_clip's,
-    with which the others must agree. `frames` is T of a model that has none of its own: all but vtr-train's.
+    with which the others must agree. `frames` is T of a model that has none of its own, all but vtr-train's, and
+    `sampling` which frames it was trained on.
     Raises CheckpointError for a file that is none of these, damaged or not finite, ConfigError for a wrong `model` or
     `frames`. No code in the file is run."""
     content = read_content(path)
@@ -40,7 +44,7 @@ def open_any_checkpoint(path: Path, *, model: str | None = None, frames: int = 1
     backbone = choose_backbone(found, model)
     head = read_head(found, frames) if found.family == "CLIP4Clip" else None
     temporal = head.config if head else None
-    opened = RetrievalModel(ModelConfig.from_backbone(backbone, frames=frames, temporal=temporal))
+    opened = RetrievalModel(ModelConfig.from_backbone(backbone, frames=frames, sampling=sampling, temporal=temporal))
     load_towers(opened, found)
     if head:
         load_head(opened.video.temporal, head, found)

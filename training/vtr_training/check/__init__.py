@@ -1,0 +1,1 @@
+"""`vtr-train check`: what is missing, doubtful or costly, before any GPU is used."""

@@ -1,0 +1,1 @@
+"""Readers of the benchmarks' own annotation files, one module a data set."""
