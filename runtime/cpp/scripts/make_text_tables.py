@@ -128,7 +128,7 @@ def header(what: str) -> str:
         f"// {what}\n"
         f"// Written by scripts/make_text_tables.py; source: Python {version} (Unicode {unicodedata.unidata_version}), "
         f"ftfy {ftfy.__version__}. Do not edit.\n"
-        '#include "tables.h"\n\nnamespace vtr {\n\n'
+        '#include "tables.h"\n\nnamespace vtr::internal {\n\n'
     )
 
 
@@ -153,7 +153,7 @@ def unicode_tables() -> str:
             array("char32_t", "kStrings", (f"0x{value:X}" for value in pool.values)),
             array("Pair", "kPairs", (f"{{0x{a:X}, 0x{b:X}, 0x{c:X}}}" for a, b, c in composed)),
             f"const size_t kPairCount = {len(composed)};\n",
-            "\n}  // namespace vtr\n",
+            "\n}  // namespace vtr::internal\n",
         ]
     )
 
@@ -185,7 +185,7 @@ def entity_tables() -> str:
             f"const char *const kEntityNames =\n{lines};\n",
             array("Entity", "kEntities", rows_of),
             f"const size_t kEntityCount = {len(rows_of)};\n",
-            "\n}  // namespace vtr\n",
+            "\n}  // namespace vtr::internal\n",
         ]
     )
 

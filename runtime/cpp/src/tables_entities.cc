@@ -2,7 +2,7 @@
 // Written by scripts/make_text_tables.py; source: Python 3.11 (Unicode 14.0.0), ftfy 6.3.1. Do not edit.
 #include "tables.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 const char *const kEntityNames =
     "AACUTE;ABREVE;AC;ACD;ACIRC;ACUTE;ACY;AELIG;AEligAElig;AF;AFR;AGRAVE;ALEFSYM;ALEPH;ALPHA;AMACR;AMALG;AMPAMP;AND"
@@ -1451,4 +1451,4 @@ const Entity kEntities[3607] = {
 };
 const size_t kEntityCount = 3607;
 
-}  // namespace vtr
+}  // namespace vtr::internal

@@ -2,7 +2,7 @@
 // Written by scripts/make_text_tables.py; source: Python 3.11 (Unicode 14.0.0), ftfy 6.3.1. Do not edit.
 #include "tables.h"
 
-namespace vtr {
+namespace vtr::internal {
 
 const uint16_t kBlockOf[8704] = {
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30,
@@ -2437,4 +2437,4 @@ const Pair kPairs[941] = {
 };
 const size_t kPairCount = 941;
 
-}  // namespace vtr
+}  // namespace vtr::internal
