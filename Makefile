@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 # Two processes, one thread each: as many as the smallest machine has cores, and their models fit into its memory.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# One that dies ends the run and is named; where it is replaced, xdist waits forever for the tests of its file.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 CPP := runtime/cpp
 # What Python makes of the C++ tests' inputs; made again when the Python code changes.

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from xml.etree import ElementTree
 
@@ -30,13 +32,31 @@ def import_openvino() -> Any:
     return openvino
 
 
+_core_lock = Lock()
+
+
+def shared_core() -> Any:
+    """The process's only `openvino.Core`: it serves any thread, and is never destroyed.
+
+    The CPU plug-in of each Core sets up an alternate signal stack and puts the earlier one back when it goes. Two that
+    go in the order in which they came leave the thread with the first one's, which is freed by then, and the next
+    signal with a handler, such as Ctrl-C, kills the process."""
+    with _core_lock:
+        return _make_core()
+
+
+@cache
+def _make_core() -> Any:
+    return import_openvino().Core()
+
+
 def write_ir(onnx: Path, path: Path, precise: Collection[str] = ()) -> None:
     """Convert an ONNX file to IR (`path`, .xml, and its .bin).
 
     The nodes `precise` are marked to run in fp32 whatever the hint: an attribute of the IR, which the plug-in honours
     for all layers but fully connected ones."""
     openvino = import_openvino()
-    openvino.save_model(openvino.Core().read_model(str(onnx)), str(path), compress_to_fp16=False)
+    openvino.save_model(shared_core().read_model(str(onnx)), str(path), compress_to_fp16=False)
     if not precise:
         return
     tree = ElementTree.parse(path)
@@ -58,13 +78,13 @@ def write_ir(onnx: Path, path: Path, precise: Collection[str] = ()) -> None:
 
 def cpu_has_bf16() -> bool:
     """Whether OpenVINO has kernels for bf16 on this CPU."""
-    return "BF16" in import_openvino().Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in shared_core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
 def compile_graph(path: Path, precision: Precision, *, threads: int | None = None) -> Any:
     """Compile an ONNX file or IR for this CPU. BackendError when it would run in another precision than asked for."""
     openvino = import_openvino()
-    core = openvino.Core()
+    core = shared_core()
     hint = _hint(precision, has_bf16=cpu_has_bf16())
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
