@@ -63,7 +63,7 @@ cpp: cpp-release
 cpp-%: $(CPP_DATA)/.made
 	cd $(CPP) && cmake --preset $* $(CPP_ONNXRUNTIME) > /dev/null
 	cd $(CPP) && cmake --build --preset $* -j $(CPP_JOBS)
-	cd $(CPP) && VTR_TEST_DATA=$(abspath $(CPP_DATA)) ctest --preset $*
+	cd $(CPP) && VTR_TEST_DATA=$(abspath $(CPP_DATA)) ctest --preset $* -j $(CPP_JOBS)
 
 cpp-fuzz: $(STAMP)
 	CPP_JOBS=$(CPP_JOBS) $(CPP)/scripts/run_fuzzers.sh $(SECONDS) $(CPP_ONNXRUNTIME)
