@@ -16,11 +16,11 @@ CPP_ONNXRUNTIME = -DONNXRUNTIME_WHEEL="$$(echo $(CURDIR)/.venv/lib/python3*/site
 # Of each fuzz target.
 SECONDS ?= 10
 
-.PHONY: help install demo test test-python test-long test-annotations lint clean system-deps cpp cpp-fuzz cpp-install
+.PHONY: help install demo test test-python cpp-here test-long test-annotations lint clean system-deps cpp cpp-fuzz cpp-install
 
 help:
 	@echo "make demo       train, export, check and search on generated clips (out/demo/)"
-	@echo "make test       ruff, mypy and every test in Python"
+	@echo "make test       ruff, mypy and every test; C++ too where its packages are"
 	@echo "make system-deps  the Debian packages that C++ needs"
 	@echo "make cpp        build the C++ runtime and run its tests; cpp-asan, cpp-tsan: with sanitizers"
 	@echo "make cpp-fuzz   its fuzz targets, SECONDS=10 each"
@@ -46,7 +46,13 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint test-python
+test: lint cpp-here test-python
+
+# C++ where its compiler and libraries are; where they are wanted, VTR_REQUIRE_CPP=1, their absence is an error.
+cpp-here: $(STAMP)
+	@if missing=$$($(CPP)/scripts/system_deps.sh --check); then $(MAKE) --no-print-directory cpp; \
+	elif [ -n "$(VTR_REQUIRE_CPP)" ]; then echo "missing: $$missing; run make system-deps"; exit 1; \
+	else echo "C++: NOT RUN, missing: $$missing. To run it: make system-deps cpp"; fi
 
 test-python: $(STAMP)
 	$(PYTEST) -m "not long and not gpu and not annotations"

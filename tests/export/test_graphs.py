@@ -235,7 +235,9 @@ def test_a_second_stage_that_is_not_there_is_refused(tmp_path: Path) -> None:
         check_model(build().config, ExportPlan(output=tmp_path / "bundle", rerank=True))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize(
+    "precision", ["fp32", pytest.param("fp16", marks=pytest.mark.long), pytest.param("int8", marks=pytest.mark.long)]
+)
 def test_large_weights_lie_beside_every_graph(
     precision: Any, model: RetrievalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good_clips: list[Path]
 ) -> None:

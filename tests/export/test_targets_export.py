@@ -229,6 +229,7 @@ def test_openvinos_bf16_is_a_hint_that_auto_follows(
     assert 1e-6 < 1 - float((model.encode_texts([QUERY]) * want).sum()) < 1e-3
 
 
+@pytest.mark.long
 def test_int8_of_a_model_that_does_not_retrieve_is_refused(
     checkpoint: Path, tmp_path: Path, good_clips: list[Path]
 ) -> None:
