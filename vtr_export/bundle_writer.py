@@ -26,6 +26,7 @@ from .provenance import library_versions
 
 README = "README.md"
 VERDICT = "Conformance: "  # begins the README's line that `renew_verdict` replaces
+VERDICT_SOURCE = "reports/report.html"
 
 
 def sampler_spec(alignment: AlignmentConfig) -> SamplerSpec:
@@ -171,8 +172,10 @@ embeddings of length {manifest.dim} and unit length, {_precision_words(manifest)
     )
 
 
-def renew_verdict(folder: Path, verdict: str) -> bool:
+def renew_verdict(folder: Path, verdict: str, source: str = VERDICT_SOURCE) -> bool:
     """Put another verdict into a bundle's README, in one step; False where it has none. Nothing else is touched.
+
+    `source`: what to open or run to see more.
 
     StorageError where the folder cannot be written."""
     path = folder / README
@@ -182,11 +185,11 @@ def renew_verdict(folder: Path, verdict: str) -> bool:
     places = [place for place, line in enumerate(lines) if line.startswith(VERDICT.encode())]
     if not places:
         return False
-    lines[places[0]] = _verdict_line(verdict).encode()
+    lines[places[0]] = _verdict_line(verdict, source).encode()
     with staged_file(path) as staged:
         staged.write_bytes(b"\n".join(lines))
     return True
 
 
-def _verdict_line(verdict: str) -> str:
-    return f"{VERDICT}{verdict} (`reports/report.html`)."
+def _verdict_line(verdict: str, source: str = VERDICT_SOURCE) -> str:
+    return f"{VERDICT}{verdict} (`{source}`)."

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
-from vtr_export.bundle_writer import update_manifest
+from vtr_export.bundle_writer import renew_verdict, update_manifest
 from vtr_export.golden import write_golden
 from vtr_runtime.bundle import GOLDEN, MANIFEST, TOKENIZER, Bundle
 from vtr_runtime.engines.record import ENGINE_JSON, ENGINES, core_hash, read_record, write_record
@@ -16,12 +15,12 @@ from vtr_runtime.publish import link_or_copy, staged_folder
 from vtr_runtime.text import Tokenizer
 
 from .hosts.torch import load_own_checkpoint
+from .report.write import JUNIT, LINES, PAGE
 
 GOLDEN_FOLDER = Path(GOLDEN).parent.as_posix()
-README = "README.md"
 # Of other golden vectors; the rest of reports/ (islands, scripts) tells of the graphs, which stay.
-OF_THE_RUN = "conformance.*"
-NOT_JUDGED = "Conformance: **not run on these golden vectors yet** (`vtr-conformance run . --report reports`)."
+OF_THE_RUN = (LINES, JUNIT, PAGE)
+NOT_JUDGED = "**not run on these golden vectors yet**", "vtr-conformance run . --report reports"
 
 
 def make_golden(bundle: Bundle, checkpoint: Path, folder: Path) -> list[str]:
@@ -56,15 +55,12 @@ def write_bundle(bundle: Bundle, golden: Path, names: list[str], output: Path) -
         before = {file for file in old.files if file.startswith(f"{GOLDEN_FOLDER}/")}
         manifest = update_manifest(folder, old, before | {f"{GOLDEN_FOLDER}/{made}" for made in names})
         _move_engines(folder, old, manifest)
-        readme = folder / README
-        if readme.is_file():
-            text = readme.read_text(encoding="utf-8")
-            readme.write_text(re.sub(r"^Conformance: .*$", NOT_JUDGED, text, flags=re.MULTILINE), encoding="utf-8")
+        renew_verdict(folder, *NOT_JUDGED)
     return manifest
 
 
 def _stays(name: Path) -> bool:
-    of_the_run = name.parts[0] == "reports" and len(name.parts) == 2 and name.match(OF_THE_RUN)
+    of_the_run = name.parts[0] == "reports" and len(name.parts) == 2 and name.name in OF_THE_RUN
     return name.parts[0] != GOLDEN_FOLDER and name.as_posix() != MANIFEST and not of_the_run
 
 

@@ -218,9 +218,14 @@ def test_new_vectors_are_published_in_a_bundle_of_their_own(
     assert (new / "engines" / "mine" / "video.plan").read_bytes() == b"plan"
     # The verdict was on other golden vectors.
     assert (bundle_copy / "reports" / "conformance.jsonl").is_file()
-    assert not (new / "reports" / "conformance.jsonl").exists()
+    assert {path.name for path in (bundle_copy / "reports").iterdir()} >= {"junit.xml", "report.html"}
+    assert not list((new / "reports").glob("*.*"))
     assert "not run on these golden vectors yet" in (new / "README.md").read_text()
     assert command(new, "--ckpt", small_checkpoint).exit_code == 0
+    judged = ["run", str(new), "--no-modules", "--no-speed", "--batch", "1:1:2", "--report", str(new / "reports")]
+    assert CliRunner().invoke(main, judged).exit_code == 0
+    assert "not run on these golden vectors yet" not in (new / "README.md").read_text()
+    assert "Conformance: **every gate met: " in (new / "README.md").read_text()
     again = command(bundle_copy, "--ckpt", small_checkpoint, "--write", "-o", new)
     assert again.exit_code == 2
     assert "exists already" in again.stderr
