@@ -141,7 +141,7 @@ def sample_pairs(split: EmbeddedSplit, got: Embedded, most: int = PAIRS) -> tupl
         texts = np.concatenate([own, generator.integers(0, captions, most - len(own))])
         videos = np.concatenate([split.owners[own], generator.integers(0, clips, most - len(own))])
     wanted, now = (np.einsum("nd,nd->n", side.text[texts], side.video[videos]) for side in (split.reference, got))
-    return tuple((round(float(a), 6), round(float(b), 6)) for a, b in zip(wanted, now, strict=True))
+    return tuple((round(float(a), 9), round(float(b), 9)) for a, b in zip(wanted, now, strict=True))
 
 
 def _judge_rankings(
