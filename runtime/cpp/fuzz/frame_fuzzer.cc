@@ -68,7 +68,7 @@ void sample(Input input) {
   while (input.left() > 0) ticks.push_back(small ? input.take<int8_t>() : input.take<int64_t>());
   try {
     const vtr::internal::ClipTimes times(ticks, duration, {num, den}, origin);
-    const vtr::internal::SamplePlan plan = times.spread(count, window);
+    const vtr::internal::SamplePlan plan = times.sample(count, window);
     if (plan.size() > count) std::abort();
     for (size_t i = 0; i < plan.size(); ++i) {
       if (plan[i] >= times.size() || (i > 0 && plan[i] < plan[i - 1])) std::abort();
