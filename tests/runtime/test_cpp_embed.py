@@ -5,6 +5,7 @@ The tool and the bundle are what `make cpp` makes (see conftest.py)."""
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from vtr_runtime import load
 from vtr_runtime.index import Index
 from vtr_runtime.model import Model
+from vtr_runtime.video import read_frames
 
 TEXTS = ("a dog runs over the meadow", "two people cook", "caf\u00e9 \U0001f600")
 # One session's kernels against another's: the last digits.
@@ -55,3 +57,20 @@ def test_an_index_of_videos(
     np.testing.assert_allclose(index.vectors, wanted, rtol=0, atol=LIMIT)
     assert [hits[0].path for hits in index.search(wanted, 1)] == good_clips
     assert list(index.files()) == [str(path).encode() for path in good_clips]
+
+
+def test_frames_of_one_a_second(
+    cpp_tools: Path, cpp_bundle: Path, model: Model, good_clips: list[Path], tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(cpp_bundle, tmp_path / "bundle"))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["frames"]["sampling"] = "fps1"
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    done = embed(cpp_tools, bundle, *good_clips)
+    assert done.returncode == 0, done.stderr
+    found = np.array([json.loads(line)["embedding"] for line in done.stdout.splitlines()])
+    spec = model.manifest.frames.model_copy(update={"sampling": "fps1"})
+    frames = [read_frames(path, spec) for path in good_clips]
+    wanted = model.encode_pixels(np.stack([one.pixels for one in frames]), np.stack([one.mask for one in frames]))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=LIMIT)
+    assert np.abs(found - model.encode_videos(good_clips)).max() > 100 * LIMIT

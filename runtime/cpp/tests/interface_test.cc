@@ -278,26 +278,25 @@ TEST_F(InterfaceThreads, ManyShareAModel) {
   const auto best = index.search(want, model_->space(), kHits);
   const std::string video = names("video/").front();
   const auto video_want = expected<float>("video/" + video);
-  std::atomic<size_t> searches{0}, videos{0};
-  std::vector<double> worst(kThreads, 0);
+  std::atomic<size_t> searches{0}, videos{0}, misses{0};
+  const auto compare = [&](const float *found, const float *wanted, size_t size) {
+    for (size_t i = 0; i < size; ++i) {
+      if (!(std::abs(static_cast<double>(found[i]) - wanted[i]) <= 1e-6)) ++misses;  // NaN too
+    }
+  };
   const auto work = [&](size_t thread) {
-    const auto differ = [&](const float *found, const float *wanted, size_t size) {
-      for (size_t i = 0; i < size; ++i) {
-        worst[thread] = std::max(worst[thread], std::abs(static_cast<double>(found[i]) - wanted[i]));
-      }
-    };
     for (size_t i = 0; i < requests; ++i) {
       // Each thread at another place, so that different requests meet.
       const size_t turn = i + thread * 7, text = turn % texts_.size();
       const vtr::Matrix found = model_->embed_texts({texts_[text]});
-      differ(found.values.data(), want.row(text), want.columns);
+      compare(found.values.data(), want.row(text), want.columns);
       if (turn % kSearchEvery == 0) {
         const auto hits = index.search(found, model_->space(), kHits);
-        for (size_t place = 0; place < kHits; ++place) differ(&hits[0][place].score, &best[text][place].score, 1);
+        for (size_t place = 0; place < kHits; ++place) compare(&hits[0][place].score, &best[text][place].score, 1);
         ++searches;
       }
       if (vtr_has_video() && turn % kVideoEvery == 0) {
-        differ(model_->embed_video(model_data("clips/" + video)).data(), video_want.data(), video_want.size());
+        compare(model_->embed_video(model_data("clips/" + video)).data(), video_want.data(), video_want.size());
         ++videos;
       }
     }
@@ -305,7 +304,7 @@ TEST_F(InterfaceThreads, ManyShareAModel) {
   std::vector<std::thread> threads;
   for (size_t i = 0; i < kThreads; ++i) threads.emplace_back(work, i);
   for (std::thread &thread : threads) thread.join();
-  for (const double found : worst) EXPECT_LE(found, 1e-6);
+  EXPECT_EQ(misses, 0u);
   EXPECT_GT(searches, 0u);
   EXPECT_EQ(videos > 0, vtr_has_video() != 0);
 }
