@@ -31,6 +31,7 @@ from vtr_runtime.console import SingleCli, note, table
 THROUGHPUT = Path(__file__).parents[1] / "throughput"
 sys.path.append(str(THROUGHPUT))
 from machine import describe_machine  # noqa: E402
+from sentences import sentences  # noqa: E402
 
 HEAD = b"POST /v1/texts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
@@ -62,7 +63,7 @@ class Row:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="A file for the figures and the machine.")
 def main(bundle: Path | None, clients: int, rounds: int, queries: int, json_file: Path | None) -> None:
     """Time text queries."""
-    bundle = bundle or standard_bundle()
+    bundle = bundle or _standard_bundle()
     model, texts = load(bundle), sentences()
     machine = describe_machine(os.cpu_count() or 1)
     alone, together = Row("library, one sentence a call", 1), Row(f"library, {clients} a call", clients)
@@ -89,28 +90,10 @@ def main(bundle: Path | None, clients: int, rounds: int, queries: int, json_file
     report(rows, machine, f"{model.manifest.name}, {model.backend_choice}; median of {rounds} rounds", json_file)
 
 
-def standard_bundle() -> Path:
-    from graphs import Folder, export_ours, make_weights
+def _standard_bundle() -> Path:
+    from graphs import standard_folder  # imports PyTorch, which a bundle of the user's does without
 
-    folder = Folder(Path("out/throughput"))
-    if not folder.bundle.is_dir():
-        note(f"making {folder.bundle}")
-        folder.root.mkdir(parents=True, exist_ok=True)
-        make_weights(folder)
-        export_ours(folder)
-    return folder.bundle
-
-
-def sentences() -> Iterator[str]:
-    """Captions as long as real ones: one's first word, another's first half and a third's second, none twice."""
-    captions = [line.split() for line in (THROUGHPUT / "captions.txt").read_text(encoding="utf-8").splitlines()]
-    generator, seen = np.random.default_rng(0), set[str]()
-    while True:
-        one, two, three = (captions[number] for number in generator.integers(len(captions), size=3))
-        text = " ".join([one[0], *two[1 : len(two) // 2], *three[len(three) // 2 :]])
-        if text not in seen:
-            seen.add(text)
-            yield text
+    return standard_folder().bundle
 
 
 @contextmanager

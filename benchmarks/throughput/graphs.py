@@ -11,6 +11,7 @@ import torch
 from contestant import CLIPS, FRAMES, MODEL, SIZE
 from video import PROJECTION, load_open_clip
 
+from vtr_runtime.console import note
 from vtr_runtime.errors import UsageError
 from vtr_runtime.publish import staged_file
 
@@ -51,6 +52,17 @@ class Folder:
     @property
     def int8(self) -> Path:
         return self.root / "int8" / "video.onnx"
+
+
+def standard_folder(root: Path = Path("out/throughput")) -> Folder:
+    """Our checkpoint and bundle, made where they are not there yet: what the other benchmarks run by default."""
+    folder = Folder(root)
+    if not folder.bundle.is_dir():
+        note(f"making {folder.bundle}")
+        folder.root.mkdir(parents=True, exist_ok=True)
+        make_weights(folder)
+        export_ours(folder)
+    return folder
 
 
 def make_weights(folder: Folder) -> None:

@@ -119,7 +119,7 @@ def _report(children: Sequence[Child], machine: dict[str, object], settings: str
     if by_kind["video"]:
         print_video(by_kind["video"], rates, flops, settings)
     if by_kind["text"]:
-        from text import CAPTIONS
+        from sentences import CAPTIONS
 
         print_text(by_kind["text"], len(CAPTIONS.read_text(encoding="utf-8").splitlines()), settings)
     print_missing(missing)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 if TYPE_CHECKING:
     from vtr_runtime.model import Model
 
+CPP_OUT = Path(__file__).parents[2] / "out" / "cpp"
 HOSTILE = "<img src=x onerror=document.title='bitten'>.mp4"
 
 
@@ -43,4 +44,25 @@ def served_folder(
     made = ("index", small_bundle, folder / "x.parquet", "-o", folder / "x.vtri")
     assert CliRunner().invoke(main, list(map(str, made))).exit_code == 0
     (folder / "gone.webm").unlink()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cpp_tools() -> Path:
+    """The folder of the C++ tools that `make cpp` built: that of VTR_CPP_BUILD, else out/cpp/release."""
+    return _of_make_cpp(Path(os.environ.get("VTR_CPP_BUILD", CPP_OUT / "release")) / "tools", "vtr-selfcheck")
+
+
+@pytest.fixture(scope="session")
+def cpp_bundle() -> Path:
+    """The bundle of the C++ tests (mstdt, dits and a second stage, with inner stages): below VTR_TEST_DATA, else
+    out/cpp/data."""
+    return _of_make_cpp(Path(os.environ.get("VTR_TEST_DATA", CPP_OUT / "data")) / "model" / "bundle", "manifest.json")
+
+
+def _of_make_cpp(folder: Path, file: str) -> Path:
+    """The folder where it holds `file`, else a skip; a failure with VTR_REQUIRE_CPP=1."""
+    if not (folder / file).is_file():
+        reason = f"{folder / file} is not there; run make cpp first, or set VTR_CPP_BUILD and VTR_TEST_DATA"
+        (pytest.fail if os.environ.get("VTR_REQUIRE_CPP") == "1" else pytest.skip)(reason)
     return folder

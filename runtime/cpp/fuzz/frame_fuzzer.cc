@@ -65,10 +65,11 @@ void sample(Input input) {
   if (cuts & 2) window.end = input.take<double>();
   std::vector<int64_t> ticks;
   const bool small = (cuts & 4) != 0;
+  const auto sampling = (cuts & 8) != 0 ? vtr::internal::Sampling::kFps1 : vtr::internal::Sampling::kUniform;
   while (input.left() > 0) ticks.push_back(small ? input.take<int8_t>() : input.take<int64_t>());
   try {
     const vtr::internal::ClipTimes times(ticks, duration, {num, den}, origin);
-    const vtr::internal::SamplePlan plan = times.spread(count, window);
+    const vtr::internal::SamplePlan plan = times.sample(count, window, sampling);
     if (plan.size() > count) std::abort();
     for (size_t i = 0; i < plan.size(); ++i) {
       if (plan[i] >= times.size() || (i > 0 && plan[i] < plan[i - 1])) std::abort();

@@ -105,6 +105,13 @@ std::string known_precision(const Field &field) {
   return found;
 }
 
+Sampling known_sampling(const Field &field) {
+  const std::string found = field.text();
+  if (found == "fps1") return Sampling::kFps1;
+  if (found != "uniform") field.only("uniform or fps1");
+  return Sampling::kUniform;
+}
+
 }  // namespace
 
 Manifest parse_manifest(const std::string &json, const std::string &origin) {
@@ -131,7 +138,7 @@ Manifest parse_manifest(const std::string &json, const std::string &origin) {
   const Field frames = root.at("frames");
   found.frames.count = static_cast<size_t>(frames.at("count").integer(1, 512));
   found.frames.size = static_cast<size_t>(frames.at("size").integer(16, 1024));
-  frames.at("sampling").only("uniform");
+  found.frames.sampling = known_sampling(frames.at("sampling"));
   frames.at("resize").only("shortest");
   frames.at("interpolation").only("bicubic");
   root.at("normalisation").only("l2");

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "sampling.h"
 #include "status.h"
 
 namespace vtr::internal {
@@ -14,6 +15,7 @@ namespace vtr::internal {
 struct FrameSpec {
   size_t count = 0;  // T
   size_t size = 0;   // S
+  Sampling sampling = Sampling::kUniform;
 };
 
 struct TextSpec {

@@ -142,14 +142,18 @@ Wide ClipTimes::twice_end(size_t first, size_t last) const {
   return twice_last + lower + upper;
 }
 
-SamplePlan ClipTimes::spread(size_t count, const Window &window) const {
+SamplePlan ClipTimes::sample(size_t count, const Window &window, Sampling sampling) const {
   if (count < 1) refuse("count is 0; a clip needs at least 1 frame");
   if (count > kMaxCount) refuse("count is " + std::to_string(count) + "; a clip has no such number of frames");
   check_window(window);
   const size_t first = window.start ? first_from(*window.start) : 0;
   const size_t behind = window.end ? first_from(*window.end) : ticks_.size();
+  if (behind <= first) return {};
+  return sampling == Sampling::kFps1 ? one_a_second(first, behind, count) : uniform(first, behind, count);
+}
+
+SamplePlan ClipTimes::uniform(size_t first, size_t behind, size_t count) const {
   SamplePlan plan;
-  if (behind <= first) return plan;
   if (behind - first <= count) {
     for (size_t index = first; index < behind; ++index) plan.push_back(index);
     return plan;
@@ -166,6 +170,33 @@ SamplePlan ClipTimes::spread(size_t count, const Window &window) const {
     plan.push_back(static_cast<size_t>(after - ticks_.begin()) - 1);
   }
   return plan;
+}
+
+SamplePlan ClipTimes::one_a_second(size_t first, size_t behind, size_t count) const {
+  const size_t step = frames_a_second(), seconds = (behind - first - 1) / step + 1;
+  const size_t taken = std::min(seconds, count);
+  SamplePlan plan;
+  plan.reserve(taken);
+  for (size_t j = 0; j < taken; ++j) {
+    const Wide place = seconds <= count ? j : static_cast<Wide>(j) * (seconds - 1) / std::max<size_t>(count - 1, 1);
+    plan.push_back(first + static_cast<size_t>(place) * step);
+  }
+  return plan;
+}
+
+size_t ClipTimes::frames_a_second() const {
+  const auto offset = [&](int64_t tick) { return (static_cast<Wide>(tick) - ticks_.front()) * unit_.num; };
+  // Where all times are whole hundredths or thousandths the container may have rounded them: one such unit less.
+  Wide parts = 0;
+  for (const int64_t candidate : {100, 1000}) {
+    const auto whole = [&](int64_t tick) { return offset(tick) * candidate % unit_.den == 0; };
+    if (parts == 0 && std::all_of(ticks_.begin(), ticks_.end(), whole)) parts = candidate;
+  }
+  const Wide scale = std::max<Wide>(parts, 1);
+  const Wide lasted = offset(ticks_.back()) * scale - (parts == 0 ? 0 : static_cast<Wide>(unit_.den));
+  const Wide most = static_cast<Wide>(ticks_.size());
+  if (lasted <= 0) return ticks_.size();
+  return static_cast<size_t>(std::clamp<Wide>((most - 1) * unit_.den * scale / lasted, 1, most));
 }
 
 }  // namespace vtr::internal

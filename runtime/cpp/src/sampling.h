@@ -20,6 +20,9 @@ struct Rational {
   int64_t den = 1;
 };
 
+// Which frames are chosen: `uniform`, spread evenly over the clip, or `fps1`, CLIP4Clip's one a second.
+enum class Sampling { kUniform, kFps1 };
+
 // A part of a clip, in seconds from its first frame: start <= time < end.
 struct Window {
   std::optional<double> start;
@@ -45,10 +48,11 @@ class ClipTimes {
   // stands for it. Error(VTR_INVALID_ARGUMENT) for a unit or a duration that is none.
   ClipTimes(std::vector<int64_t> ticks, int64_t last_duration, Rational unit, int64_t origin = 0);
 
-  // Spread `count` frames evenly: the middles of `count` equal parts of [t0, t1), each with the frame shown then. A
-  // clip of at most `count` frames gives each of them once. The window cuts the clip before all else; a time is
-  // compared as the float64 nearest to it, so a time that was reported can be given back.
-  SamplePlan spread(size_t count, const Window &window = {}) const;
+  // At most `count` frames. kUniform: the middles of `count` equal parts of [t0, t1), each with the frame shown then; a
+  // clip of at most `count` frames gives each of them once. kFps1: one frame a second, and `count` of these where there
+  // are more (docs/frames-and-text.md). The window cuts the clip before all else; a time is compared as the float64
+  // nearest to it, so a time that was reported can be given back.
+  SamplePlan sample(size_t count, const Window &window = {}, Sampling sampling = Sampling::kUniform) const;
 
   size_t size() const { return ticks_.size(); }
   int64_t tick(size_t index) const { return ticks_[index]; }
@@ -59,6 +63,11 @@ class ClipTimes {
   double end() const;
 
  private:
+  // Of the frames [first, behind), which is not empty.
+  SamplePlan uniform(size_t first, size_t behind, size_t count) const;
+  SamplePlan one_a_second(size_t first, size_t behind, size_t count) const;
+  // The frame rate of the whole clip, rounded down, at least 1 and at most its number of frames.
+  size_t frames_a_second() const;
   size_t first_from(double seconds) const;
   // When the last of the kept frames stops being shown, in half ticks: a median may lie between two.
   Wide twice_end(size_t first, size_t last) const;

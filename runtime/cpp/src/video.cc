@@ -106,12 +106,12 @@ void judge(const Timeline &timeline, const std::vector<size_t> &wanted, Part &pa
   }
 }
 
-Part read_part(const Reading &reading, size_t count, const std::optional<Window> &window, size_t size) {
+Part read_part(const Reading &reading, const FrameSpec &spec, const std::optional<Window> &window, size_t size) {
   const Window cut = window.value_or(Window{});
   check_window(cut);  // before the file is opened
   const Timeline timeline = list_packets(reading);
   Part part;
-  part.plan = timeline.times.spread(count, cut);
+  part.plan = timeline.times.sample(spec.count, cut, spec.sampling);
   if (part.plan.empty()) {
     throw Error(VTR_MEDIA_ERROR, reading.path + " has no frame from " +
                                      (cut.start.value_or(0) == 0 ? "0" : decimal(*cut.start)) + " s to " +
@@ -142,7 +142,7 @@ Part read_part(const Reading &reading, size_t count, const std::optional<Window>
 Frames read_frames(const std::string &path, const FrameSpec &spec, const std::optional<Window> &window,
                    const std::atomic<bool> *cancelled, int threads) {
   if (spec.size == 0) throw Error(VTR_INVALID_ARGUMENT, "the frames' size is 0; give the side of the square in pixels");
-  Part part = read_part({path, cancelled, threads}, spec.count, window, spec.size);
+  Part part = read_part({path, cancelled, threads}, spec, window, spec.size);
   Frames frames;
   const size_t bytes = 3 * spec.size * spec.size;
   frames.pixels.assign(spec.count * bytes, 0);
@@ -158,9 +158,9 @@ Frames read_frames(const std::string &path, const FrameSpec &spec, const std::op
   return frames;
 }
 
-RgbFrames read_rgb(const std::string &path, size_t count, const std::optional<Window> &window,
+RgbFrames read_rgb(const std::string &path, const FrameSpec &spec, const std::optional<Window> &window,
                    const std::atomic<bool> *cancelled, int threads) {
-  Part part = read_part({path, cancelled, threads}, count, window, 0);
+  Part part = read_part({path, cancelled, threads}, spec, window, 0);
   RgbFrames frames;
   for (const size_t place : part.chosen) {
     const Picture &picture = part.pictures[place];

@@ -43,7 +43,7 @@ struct RgbFrames {
 // frame can be had (the sentence names the path), Error(VTR_CANCELLED).
 Frames read_frames(const std::string &path, const FrameSpec &spec, const std::optional<Window> &window,
                    const std::atomic<bool> *cancelled, int threads = 1);
-RgbFrames read_rgb(const std::string &path, size_t count, const std::optional<Window> &window,
+RgbFrames read_rgb(const std::string &path, const FrameSpec &spec, const std::optional<Window> &window,
                    const std::atomic<bool> *cancelled, int threads = 1);
 
 // The clip times of the video packets, exact, sorted and distinct: what ClipTimes chooses from.

@@ -26,6 +26,18 @@ TEST(Manifest, WhatIsNoManifestIsRefusedInASentence) {
   EXPECT_NE(failure(R"({"format": "vtr-bundle", "schema_version": 1})").find("'name' (missing)"), std::string::npos);
 }
 
+TEST(Manifest, WhatIsNotDoneIsRefusedByName) {
+  const std::string before = R"({"format": "vtr-bundle", "schema_version": 1, "name": "a", "space": "a", "variant": "a",
+    "weights_sha256": "a", "precision": "fp32", "graph_precision": "fp32", "dim": 4,
+    "frames": {"count": 4, "size": 32, "resize": "shortest", "interpolation": "bicubic", "sampling": ")";
+  EXPECT_EQ(failure(before + R"(every"}})"),
+            "here has frames.sampling every, and this library does only uniform or fps1; use the Python runtime, or a "
+            "newer version of this one");
+  for (const char *known : {"uniform", "fps1"}) {
+    EXPECT_NE(failure(before + known + "\"}}").find("'normalisation' (missing)"), std::string::npos);
+  }
+}
+
 TEST(Manifest, NestingWithoutEndIsRefused) {
   EXPECT_NE(failure(std::string(1 << 20, '[')).find("not JSON"), std::string::npos);
 }

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from vtr_runtime.errors import MediaError, UsageError
 from vtr_runtime.manifest import FrameSpec
 from vtr_runtime.pixels import resize_crop
-from vtr_runtime.sampling import ClipTimes
+from vtr_runtime.sampling import ClipTimes, Sampling
 from vtr_runtime.video import read_rgb
 
 CLIPS = Path(__file__).parents[3] / "tests" / "data" / "videos"
@@ -116,6 +117,7 @@ def sampling_line(chosen: random.Random) -> str:
     duration = chosen.choice((0, 0, 1, 1001, 2**40, 2**63 - 1))
     origin = min(ticks) if chosen.random() < 0.8 else 0
     count = chosen.choice((1, 2, 3, 4, 8, 12, 16, 64))
+    sampling: Sampling = chosen.choice(get_args(Sampling))
     unit = Fraction(num, den)
     clip = ClipTimes([(tick - origin) * unit for tick in ticks], duration * unit if duration else None)
     times = sorted({(tick - origin) * unit for tick in ticks})
@@ -133,11 +135,12 @@ def sampling_line(chosen: random.Random) -> str:
 
     start, end = place(), place()
     try:
-        plan = clip.sample(count, start, end)
+        plan = clip.sample(count, start, end, sampling=sampling)
         found = " ".join(map(str, plan.indices))
     except UsageError as error:
         found = f"! {error}"
-    words = [num, den, origin, duration, count, *("-" if cut is None else cut.hex() for cut in (start, end))]
+    cuts = ("-" if cut is None else cut.hex() for cut in (start, end))
+    words = [num, den, origin, duration, count, *cuts, sampling]
     seconds = " ".join(float(time).hex() for time in times)
     exact = " ".join(f"{time.numerator}/{time.denominator}" for time in times)
     return f"{' '.join(map(str, words))}|{' '.join(map(str, ticks))}|{found}|{seconds}|{exact}|{float(clip.end).hex()}"

@@ -12,6 +12,7 @@ namespace {
 using vtr::internal::ClipTimes;
 using vtr::internal::Error;
 using vtr::internal::SamplePlan;
+using vtr::internal::Sampling;
 using vtr::internal::Window;
 
 template <typename Work>
@@ -36,7 +37,7 @@ std::optional<double> cut(const std::string &word) {
 }
 
 TEST(Sampling, EveryClipIsPythons) {
-  size_t plans = 0, refused = 0;
+  size_t plans = 0, one_a_second = 0, refused = 0;
   for (const std::string &line : frame_lines("sampling.txt")) {
     const auto parts = split(line, '|');
     ASSERT_EQ(parts.size(), 6u);
@@ -47,11 +48,12 @@ TEST(Sampling, EveryClipIsPythons) {
                           std::stoll(words[2]));
     std::string found;
     const std::string error = failure([&] {
-      found = joined(times.spread(std::stoull(words[4]), Window{cut(words[5]), cut(words[6])}));
+      found = joined(times.sample(std::stoull(words[4]), Window{cut(words[5]), cut(words[6])},
+                                  words[7] == "fps1" ? Sampling::kFps1 : Sampling::kUniform));
     });
     if (error.empty()) {
       EXPECT_EQ(found, parts[2]) << line;
-      ++plans;
+      ++(words[7] == "fps1" ? one_a_second : plans);
     } else {
       EXPECT_EQ("! " + error, parts[2]) << line;
       ++refused;
@@ -69,19 +71,20 @@ TEST(Sampling, EveryClipIsPythons) {
     }
     EXPECT_EQ(times.end(), std::strtod(parts[5].c_str(), nullptr)) << line;
   }
-  EXPECT_GT(plans, 2000u);
+  EXPECT_GT(plans, 1000u);
+  EXPECT_GT(one_a_second, 1000u);
   EXPECT_GT(refused, 500u);
 }
 
 TEST(Sampling, AFrameThatStandsLongComesSeveralTimes) {
-  EXPECT_EQ(joined(ClipTimes({0, 1, 2, 10}, 2, {1, 1}).spread(3)), "2 2 3");
+  EXPECT_EQ(joined(ClipTimes({0, 1, 2, 10}, 2, {1, 1}).sample(3)), "2 2 3");
 }
 
 TEST(Sampling, WithoutFramesThereIsNoPlan) {
   const ClipTimes none({}, 0, {1, 1});
-  EXPECT_TRUE(none.spread(4).empty());
+  EXPECT_TRUE(none.sample(4).empty());
   EXPECT_EQ(none.end(), 0);
-  EXPECT_TRUE(ClipTimes({1}, 0, {1, 1}).spread(4, {2.0, 3.0}).empty());
+  EXPECT_TRUE(ClipTimes({1}, 0, {1, 1}).sample(4, {2.0, 3.0}).empty());
 }
 
 TEST(Sampling, WhatIsNoTimeIsRefused) {
@@ -89,8 +92,8 @@ TEST(Sampling, WhatIsNoTimeIsRefused) {
   EXPECT_NE(failure([] { ClipTimes({0}, 0, {0, 1}); }), "");
   EXPECT_NE(failure([] { ClipTimes({0}, 0, {1, -1}); }), "");
   EXPECT_NE(failure([] { ClipTimes({0}, -1, {1, 1}); }), "");
-  EXPECT_EQ(failure([] { ClipTimes({0}, 0, {1, 1}).spread(0); }), "count is 0; a clip needs at least 1 frame");
-  EXPECT_NE(failure([] { ClipTimes({0}, 0, {1, 1}).spread(std::numeric_limits<size_t>::max()); }), "");
+  EXPECT_EQ(failure([] { ClipTimes({0}, 0, {1, 1}).sample(0); }), "count is 0; a clip needs at least 1 frame");
+  EXPECT_NE(failure([] { ClipTimes({0}, 0, {1, 1}).sample(std::numeric_limits<size_t>::max()); }), "");
 }
 
 TEST(Sampling, TheNearestDoubleIsRoundedOnce) {

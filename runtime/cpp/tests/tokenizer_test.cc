@@ -69,7 +69,7 @@ TEST(Tokenizer, ErrorsNameTheCaption) {
   }
 }
 
-TEST(Tokenizer, ManyThreadsShareOne) {
+TEST(TokenizerThreads, ManyShareOne) {
   const Tokenizer shared = tokenizer();
   const std::vector<int32_t> expected = ids("the aaaa & !");
   std::vector<std::thread> threads;

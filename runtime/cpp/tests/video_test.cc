@@ -66,7 +66,7 @@ json seen(const std::string &path, const json &wanted) {
   std::optional<Window> window;
   if (wanted.contains("start")) window = Window{number(wanted["start"]), number(wanted["end"])};
   try {
-    const vtr::internal::RgbFrames rgb = vtr::internal::read_rgb(path, spec.count, window, nullptr);
+    const vtr::internal::RgbFrames rgb = vtr::internal::read_rgb(path, spec, window, nullptr);
     const vtr::internal::Frames frames = vtr::internal::read_frames(path, spec, window, nullptr);
     found["times"] = found["rgb"] = found["pixels"] = json::array();
     for (const vtr::internal::RgbImage &image : rgb.images)
@@ -219,7 +219,8 @@ TEST(Video, ABadWindowIsRefusedBeforeTheFileIsOpened) {
   EXPECT_EQ(failure("absent.mp4", Window{2.0, 1.0}), "end is 1.0 and start is 2.0; end must lie after start");
 }
 
-TEST(Video, ReadingCanBeCancelledAtAnyMoment) {
+// Run under ThreadSanitizer, see InterfaceThreads.
+TEST(VideoThreads, ReadingCanBeCancelledAtAnyMoment) {
   for (const json &file : expectations()) {
     if (file["path"].get<std::string>().find("long-closed.mp4") == std::string::npos) continue;
     FrameSpec spec;

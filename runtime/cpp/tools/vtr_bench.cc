@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "json_lines.h"
+#include "quiet.h"
 #include "vtr/vtr.hpp"
 
 namespace {
@@ -97,6 +98,7 @@ int main(int argc, char **argv) {
   } catch (const CLI::ParseError &error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  vtr::tools::silence_ffmpeg();
   try {
     const std::vector<std::string> texts = sentences(texts_file);
     vtr_model_options options = vtr::Model::options();

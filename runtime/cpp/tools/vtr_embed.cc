@@ -15,6 +15,7 @@
 
 #include "index_file.h"
 #include "json_lines.h"
+#include "quiet.h"
 #include "vtr/vtr.hpp"
 
 namespace {
@@ -198,6 +199,7 @@ int main(int argc, char **argv) {
     const int status = app.exit(error);
     return status == 0 ? 0 : 2;
   }
+  vtr::tools::silence_ffmpeg();
   try {
     if (!texts_file.empty()) {
       for (std::string &line : lines_of(texts_file)) texts.push_back(std::move(line));

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "json_lines.h"
+#include "quiet.h"
 #include "selfcheck/comparators.h"
 #include "selfcheck/golden.h"
 #include "selfcheck/serve.h"
@@ -124,6 +125,7 @@ int main(int argc, char **argv) {
   } catch (const CLI::ParseError &error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  silence_ffmpeg();
   try {
     if (serving) {
       serve(std::cin, std::cout, options);

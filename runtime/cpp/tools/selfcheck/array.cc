@@ -1,8 +1,8 @@
 #include "array.h"
 
 #include <cstring>
-#include <fstream>
-#include <nlohmann/json.hpp>
+
+#include "tensor_writer.h"
 
 namespace vtr::tools {
 
@@ -59,24 +59,11 @@ Arrays read_arrays(const std::string &path) {
 }
 
 void write_arrays(const std::string &path, const Arrays &arrays) {
-  nlohmann::json header = nlohmann::json::object();
-  size_t begin = 0;
+  std::vector<NamedTensor> tensors;
   for (const auto &[name, array] : arrays) {
-    const size_t end = begin + array.bytes().size();
-    header[name] = {{"dtype", array.dtype()}, {"shape", array.shape()}, {"data_offsets", {begin, end}}};
-    begin = end;
+    tensors.push_back({name, {array.dtype(), array.shape(), array.bytes().data(), array.bytes().size()}});
   }
-  std::string text = header.dump();
-  text.append((8 - text.size() % 8) % 8, ' ');
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  for (int byte = 0; byte < 8; ++byte) file.put(static_cast<char>(text.size() >> 8 * byte & 255));
-  file << text;
-  for (const auto &[_, array] : arrays) {
-    file.write(reinterpret_cast<const char *>(array.bytes().data()),
-               static_cast<std::streamsize>(array.bytes().size()));
-  }
-  file.close();
-  if (!file) throw internal::Error(VTR_INTERNAL, path + " cannot be written; free some space");
+  write_tensors(path, tensors, {}, VTR_INTERNAL);
 }
 
 }  // namespace vtr::tools

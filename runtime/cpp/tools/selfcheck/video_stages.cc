@@ -16,7 +16,7 @@ Array packet_times(const std::string &path) {
 
 Array rgb_digests(const std::string &path, const internal::FrameSpec &spec) {
   std::vector<uint8_t> found;
-  for (const internal::RgbImage &image : internal::read_rgb(path, spec.count, std::nullopt, nullptr).images) {
+  for (const internal::RgbImage &image : internal::read_rgb(path, spec, std::nullopt, nullptr).images) {
     found.resize(found.size() + 32);
     internal::sha256(image.pixels.data(), image.pixels.size(), found.data() + found.size() - 32);
   }
