@@ -54,6 +54,13 @@ def test_set_reads_toml_values_and_bare_words(smallest):
     assert (recipe.data.spec, recipe.optim.lr) == ("other", 1e-3)
 
 
+def test_set_to_nothing_takes_a_key_out(smallest):
+    smallest.write_text(SMALLEST + 'pretrained = "openai"\n')
+    assert read_recipe(smallest).model.pretrained == "openai"
+    assert read_recipe(smallest, ["model.pretrained="]).model.pretrained is None
+    assert read_recipe(smallest, ["seed="]).seed == 0
+
+
 def test_a_recipe_survives_json(smallest):
     recipe = read_recipe(smallest, ["model.temporal.kind=mstdt"])
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe

@@ -130,6 +130,7 @@ def check(
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Frames as the model of this recipe takes them, in place of the next three.",
 )
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe.")
 @click.option("--frames", type=click.IntRange(min=1), metavar="T", help="Frames per clip. [default: 12]")
 @click.option("--size", type=click.IntRange(min=16), metavar="S", help="Side of a frame in pixels. [default: 224]")
 @click.option("--sampling", type=click.Choice(["uniform", "fps1"]), help="Which T frames. [default: uniform]")
@@ -155,6 +156,7 @@ def prepare(
     spec: str,
     folder: Path,
     config: Path | None,
+    overrides: tuple[str, ...],
     frames: int | None,
     size: int | None,
     sampling: Sampling | None,
@@ -167,11 +169,14 @@ def prepare(
     """Sample the frames of every clip once, into WebDataset shards that fit, evaluate and check read in place of the
     videos. A run that was killed goes on when the same command is given again.
 
-    Ends with 1 if a clip could not be read; it is listed in DIR/index.json, and the others are there all the same."""
+    Ends with 1 if a clip could not be read, unless the SPEC says subset=yes; it is listed in DIR/index.json, and the
+    others are there all the same."""
+    from .data.frame_cache import tell_skipped
     from .data.prepare import PrepareOptions
     from .data.prepare import prepare as write_shards
 
-    wanted = PrepareOptions(_frame_spec(config, frames, size, sampling), format_, splits, shard_clips, seconds)
+    contract = _frame_spec(config, overrides, frames, size, sampling)
+    wanted = PrepareOptions(contract, format_, splits, shard_clips, seconds)
     index = write_shards(spec, folder, wanted)
     unreadable = [one for split in index.splits.values() for one in split.unreadable]
     if as_json:
@@ -182,31 +187,35 @@ def prepare(
             for name, split in index.splits.items()
         ]
         table(str(folder), ["split", "clips", "readable", "captions", "shards", "size"], rows)
-    for one in unreadable:
-        note(f"skipped: {one.error}")
+    tell_skipped([one.error for one in unreadable])
     if not as_json:
         place = shlex.quote(f"data.spec=prepared:{folder}")
         click.echo(f"next: vtr-train fit {config or 'RECIPE'} --set {place} -o RUN")
-    if unreadable:
+    if unreadable and not index.data.subset:
         click.get_current_context().exit(1)
 
 
-def _frame_spec(config: Path | None, frames: int | None, size: int | None, sampling: Sampling | None) -> FrameSpec:
+def _frame_spec(
+    config: Path | None, overrides: tuple[str, ...], frames: int | None, size: int | None, sampling: Sampling | None
+) -> FrameSpec:
     """Of a recipe's model, or of the options. UsageError for both."""
     from vtr_runtime.manifest import FrameSpec
 
     given = {name: value for name, value in (("count", frames), ("size", size), ("sampling", sampling)) if value}
     if config is None:
+        if overrides:
+            raise UsageError("--set changes a recipe and none is given; add --recipe, or leave --set out")
         try:
             return FrameSpec.model_validate(given)
         except ValueError as error:
-            raise ConfigError(f"--frames {frames} --size {size}: {str(error).splitlines()[2].strip()}") from error
+            said = str(error).splitlines()[2].strip()
+            raise ConfigError(f"--frames, --size or --sampling: {said}; give another value") from error
     if given:
         raise UsageError("--recipe says which frames; leave --frames, --size and --sampling out, or leave --recipe out")
     from .model_config import model_config
     from .recipe import read_recipe
 
-    return model_config(read_recipe(config).model).frames
+    return model_config(read_recipe(config, overrides).model).frames
 
 
 @main.command()

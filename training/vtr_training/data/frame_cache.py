@@ -27,6 +27,7 @@ from .clip import DECODE_SECONDS, Clip
 from .stored import Pixels, StoredPixels, verify_shards
 
 CACHE_VERSION = 1  # raise when frames are read in another way
+SHOWN = 20  # skipped clips that are named
 AHEAD = 4  # clips decoded or being decoded for each core
 
 
@@ -82,8 +83,15 @@ def _stored_frames(clips: Sequence[Clip], spec: FrameSpec, folder: Path) -> Cach
 def _tell(kept: Sequence[Clip], unreadable: Sequence[str]) -> None:
     if not kept:
         raise MediaError(f"none of the {len(unreadable)} clips can be read; the first: {unreadable[0]}")
-    for sentence in unreadable:
+    tell_skipped(unreadable)
+
+
+def tell_skipped(sentences: Sequence[str]) -> None:
+    """The first of them, and how many more."""
+    for sentence in sentences[:SHOWN]:
         note(f"skipped: {sentence}")
+    if len(sentences) > SHOWN:
+        note(f"skipped: {len(sentences) - SHOWN:,} more")
 
 
 def _key(clips: Sequence[Clip], spec: FrameSpec, seconds: float) -> str:
