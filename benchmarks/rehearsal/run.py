@@ -108,7 +108,7 @@ def main(annotations: Path, output: Path, counts: dict[str, int], steps: int, ba
     rehearsal.run("vtr-train", "prepare", spec, "--recipe", RECIPE, *given, "-o", shards, said=shown)
     rehearsal.run("vtr-train", "check", RECIPE, "--data", prepared, *given, "--no-cost", said="from the shards alone")
     fit = ("--set", f"data.spec={prepared}", *given, "-o", run)
-    rehearsal.run("vtr-train", "fit", RECIPE, *fit, said="best {metric} {best_value:.1f} at step {best_step}")
+    rehearsal.run("vtr-train", "fit", RECIPE, *fit, said="best {metric} {best_value:.2f} at step {best_step}")
     queries = output / "queries.jsonl"
     evaluated = ("--data", prepared, "--per-query", queries)
     rehearsal.run("vtr-train", "evaluate", run, *evaluated, said="Rsum {Rsum:.1f} on test")
