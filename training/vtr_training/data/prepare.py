@@ -104,9 +104,9 @@ def _is_done(folder: Path, plan: dict[str, Any]) -> bool:
     """A run that was killed between the index and the clearing up. Refuses every other folder that is not to go on."""
     there = folder / UNFINISHED / "plan.json"
     if not there.is_file():
-        if os.path.lexists(folder):
+        if os.path.lexists(folder) and not there.parent.is_dir():  # that is made first: nothing was begun
             raise OutputExistsError(f"{folder} exists already; choose another -o, or remove it")
-        check_output(folder)
+        check_output(folder, overwrite=True)
         return False
     began = json.loads(there.read_text(encoding="utf-8"))
     if began != plan:
