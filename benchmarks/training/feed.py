@@ -1,11 +1,12 @@
 """How much do prepared shards, and frozen towers, save a training run?
 
-    python benchmarks/training/feed.py VIDEOS/ [--batches 4] [--batch 16] [--rounds 3] [--json result.json]
+    python benchmarks/training/feed.py VIDEOS/ [--batches 8] [--batch 16] [--rounds 3] [--json result.json]
 
 Feeding: the same random batches of the clips of VIDEOS/, as `fit` would draw them, from decoding on the fly (a process
-per core, ahead of the batch) and from shards that were prepared before, in turn. Both end with uint8 arrays in memory.
-Training: steps of the MSR-VTT 9K recipe with all parts trained, with the image tower frozen, and with both frozen, as
-`vtr-train check` measures them: random weights, frames or features in memory."""
+per core, ahead of the batch; their start, about a second, is counted) and from shards that were prepared before, in
+turn. Both end with uint8 arrays in memory. Training: steps of the MSR-VTT 9K recipe with all parts trained, with the
+image tower frozen, and with both frozen, as `vtr-train check` measures them: random weights, frames or features in
+memory."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ Feed = Callable[[list[np.ndarray]], None]
 
 @click.command(cls=SingleCli)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--batches", type=click.IntRange(1), default=4, show_default=True, help="Of a round.")
+@click.option("--batches", type=click.IntRange(1), default=8, show_default=True, help="Of a round.")
 @click.option("--batch", type=click.IntRange(2), default=16, show_default=True, help="Clips of a batch.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--step-batch", type=click.IntRange(2), default=8, show_default=True, help="Clips of a training step.")
