@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vtr_runtime.bundle import TOKENIZER, Bundle
 from vtr_runtime.clips import Clip as Part
 from vtr_runtime.console import progress
-from vtr_runtime.errors import MediaError, TextError, VtrError
+from vtr_runtime.errors import ConfigError, MediaError, TextError, VtrError
 from vtr_runtime.pipeline import Pipeline
 from vtr_runtime.text import Tokenizer
 
@@ -68,7 +68,10 @@ def read_split(spec: str, split: str) -> SplitClips:
     from vtr_training.data.source import read_clips
     from vtr_training.data.spec import parse_spec
 
-    return SplitClips(parse_spec(spec).title, split, tuple(read_clips(spec, split)))
+    parsed = parse_spec(spec)
+    if parsed.is_prepared:
+        raise ConfigError(f"{spec} holds no videos, and how a host decodes them is tested too; give the videos' SPEC")
+    return SplitClips(parsed.title, split, tuple(read_clips(spec, split)))
 
 
 @contextmanager

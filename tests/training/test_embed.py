@@ -1,9 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 
 from vtr_export.model.checkpoint import load_checkpoint
 from vtr_runtime.errors import MediaError
 from vtr_training.data.clip import Clip
+from vtr_training.data.prepare import PrepareOptions, prepare
 from vtr_training.data.source import read_clips
 from vtr_training.embed import embed_with_runtime, embed_with_torch, spans
 
@@ -33,3 +36,16 @@ def test_nothing_readable(embed, small_checkpoint, small_model, tmp_path):
     model = small_model if embed is embed_with_runtime else load_checkpoint(small_checkpoint).model
     with pytest.raises(MediaError, match="none of the 1 clips can be read"):
         embed(model, [Clip(tmp_path / "absent.mp4", ("x",), "test")])
+
+
+def test_a_bundle_embeds_prepared_frames_as_it_does_videos(small_model, demo, tmp_path):
+    spec = small_model.manifest.frames
+    rows = [{"video": str(clip.video), "captions": ["x"], "split": "test"} for clip in read_clips(demo, "test")[:3]]
+    rows.insert(1, {"video": "absent.mp4", "captions": ["nobody sees this"], "split": "test"})
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(str(tmp_path), tmp_path / "shards", PrepareOptions(spec))
+    wanted = embed_with_runtime(small_model, read_clips(tmp_path, "test"))
+    found = embed_with_runtime(small_model, read_clips(f"prepared:{tmp_path / 'shards'}", "test"))
+    assert len(found.video) == 3
+    np.testing.assert_allclose(found.video, wanted.video, atol=1e-6)
+    assert found.unreadable == wanted.unreadable

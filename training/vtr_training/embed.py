@@ -109,16 +109,31 @@ def embed_split(model: RetrievalModel, split: Split, *, batch: int, tokens: bool
 
 def embed_with_runtime(model: Model, clips: Sequence[Clip]) -> EmbeddedSplit:
     """Embed through `vtr_runtime`, as a host does, on whatever backend. Unreadable clips are left out and listed."""
-    from vtr_runtime.clips import Clip as Part
-
-    parts = (Part(clip.video, clip.start, clip.end) for clip in clips)
-    done = list(zip(clips, model.embed_clips(parts), strict=True))
-    kept = tuple(clip for clip, found in done if found.embedding is not None)
-    rows = [found.embedding for _, found in done if found.embedding is not None]
-    unreadable = tuple(found.message for _, found in done if found.embedding is None)
+    embed = _stored_through_runtime if any(clip.stored for clip in clips) else _videos_through_runtime
+    done = list(zip(clips, embed(model, clips), strict=True))
+    kept = tuple(clip for clip, found in done if not isinstance(found, str))
+    rows = [found for _, found in done if not isinstance(found, str)]
+    unreadable = tuple(found for _, found in done if isinstance(found, str))
     _refuse_nothing(kept, unreadable)
     captions, owners = caption_rows(kept)
     return EmbeddedSplit(kept, np.stack(rows), model.encode_texts(captions), owners, unreadable)
+
+
+def _videos_through_runtime(model: Model, clips: Sequence[Clip]) -> Iterator[Embeddings | str]:
+    from vtr_runtime.clips import Clip as Part
+
+    for found in model.embed_clips(Part(clip.video, clip.start, clip.end) for clip in clips):
+        yield found.message if found.embedding is None else found.embedding
+
+
+def _stored_through_runtime(model: Model, clips: Sequence[Clip]) -> Iterator[Embeddings | str]:
+    """Of frames that were sampled before: all but the decoding is the host's."""
+    for rows in spans(len(clips), VIDEO_BATCH):
+        read = list(read_all(clips[rows], model.manifest.frames))
+        there = [frames for frames in read if not isinstance(frames, str)]
+        pixels, masks = [frames.pixels for frames in there], [frames.mask for frames in there]
+        embedded = iter(model.encode_frames(np.stack(pixels), np.stack(masks)) if there else ())
+        yield from (frames if isinstance(frames, str) else next(embedded) for frames in read)
 
 
 def embed_captions(model: RetrievalModel, captions: Sequence[str]) -> Embeddings:

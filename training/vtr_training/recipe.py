@@ -262,7 +262,8 @@ def _known_keys(record: type[BaseModel], path: Sequence[str | int]) -> list[str]
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:
-    """Set one key. The value is read as TOML; what is no TOML value (such as a bare word) is a string."""
+    """Set one key. The value is read as TOML; what is no TOML value (such as a bare word) is a string. Nothing after
+    the sign takes the key out of the file, so that its default holds."""
     key, equals, text = override.partition("=")
     *tables, last = key.strip().split(".")
     if not equals or not all([*tables, last]):
@@ -271,6 +272,9 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         settings = settings.setdefault(name, {})
         if not isinstance(settings, dict):
             raise ConfigError(f"--set {override!r}: {name} is a value and holds no keys; name the key itself")
+    if not text.strip():
+        settings.pop(last, None)
+        return
     try:
         settings[last] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

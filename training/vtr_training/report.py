@@ -13,11 +13,12 @@ import torch
 
 from vtr_export.model.checkpoint import load_checkpoint
 from vtr_export.model.retrieval import RetrievalModel
-from vtr_runtime.console import note, table
+from vtr_runtime.console import table
 from vtr_runtime.errors import ConfigError, OutputExistsError
 from vtr_runtime.metrics import Direction
 from vtr_runtime.publish import check_output, staged_file
 
+from .data.frame_cache import tell_skipped
 from .data.source import read_clips
 from .data.split import caption_rows
 from .embed import EmbeddedSplit, embed_captions, embed_with_runtime, embed_with_torch
@@ -88,8 +89,7 @@ def evaluate_model(
     reranks = isinstance(source, RetrievalModel) and source.rerank is not None
     _refuse(source, split, post, top_k, per_query)
     found = _embed(source, read_clips(data, split), tokens=reranks and (leak_check or top_k is not None))
-    for sentence in found.unreadable:
-        note(f"skipped: {sentence}")
+    tell_skipped(found.unreadable)
 
     raw = raw_ranking(found)
     others = []

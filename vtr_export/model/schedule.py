@@ -32,7 +32,7 @@ class Schedule:
 
     @classmethod
     def linear(cls, steps: int, beta_start: float, beta_end: float) -> Schedule:
-        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64, device="cpu")
         alpha = 1.0 - beta
         alpha_bar = alpha.cumprod(0)
         chi = beta / torch.sqrt(alpha * (1.0 - alpha_bar))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtr_runtime.console import note
-from vtr_runtime.errors import MediaError, UsageError
+from vtr_runtime.errors import UsageError
 from vtr_runtime.manifest import FrameSpec, TextSpec
 from vtr_runtime.text import Tokenizer
 from vtr_runtime.video import Frames, read_frames
@@ -51,6 +51,7 @@ def trimmed(ids: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _from_data(data: str | Path, frames: FrameSpec) -> tuple[list[Frames], list[str]]:
+    from vtr_training.data.frame_cache import read_all
     from vtr_training.data.source import DataSource, read_clips
 
     chosen = read_clips(data, "train" if "train" in DataSource(data).splits else None)
@@ -58,11 +59,11 @@ def _from_data(data: str | Path, frames: FrameSpec) -> tuple[list[Frames], list[
     places = np.linspace(0, len(chosen) - 1, min(MAX_SAMPLES, len(chosen))).round().astype(int)
     some = [chosen[place] for place in places]
     read = []
-    for clip in some:
-        try:
-            read.append(read_frames(clip.video, frames, start=clip.start, end=clip.end))
-        except MediaError as error:
-            note(f"skipped: {error}")
+    for found in read_all(some, frames):
+        if isinstance(found, str):
+            note(f"skipped: {found}")
+        else:
+            read.append(found)
     return read, [caption for clip in some for caption in clip.captions]
 
 

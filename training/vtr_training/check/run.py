@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtr_export.model.config import BackboneConfig, ModelConfig
 from vtr_runtime.errors import VtrError
 from vtr_runtime.manifest import FrameSpec
 
 from ..data.clip import DECODE_SECONDS, Clip
 from ..data.source import DataSource, SplitClips, shortfalls
+from ..data.stored import verify_shards
+from ..model_config import model_config
 from ..recipe import Recipe
 from .cost import Cost, measure_cost
 from .decoding import Decoded, try_decoding
@@ -90,9 +91,7 @@ def check_recipe(
 ) -> CheckReport:
     """Check all splits of the recipe's data. `sample` clips of each are decoded (None: all), each within `seconds`."""
     source = DataSource(recipe.data.spec)
-    config = ModelConfig.from_backbone(
-        BackboneConfig.from_open_clip(recipe.model.backbone), frames=recipe.model.frames, sampling=recipe.model.sampling
-    )
+    config = model_config(recipe.model)
     title = source.protocol.title if source.protocol else "generic data"
     report = CheckReport(source.spec.text, title, config.frames, steps=recipe.steps, train=recipe.data.train)
     found = _read(source, report)
@@ -102,12 +101,14 @@ def check_recipe(
         (report.problems if shared.problem else report.notes).append(shared.sentence)
     for name, split in found.items():
         there = [clip for clip in split.clips if clip.id not in split.absent]
+        if source.prepared is not None:
+            there = _readable(name, there, report)
         lengths = measure_lengths(split.clips, config.text) if split.clips else None
         decoded = None
         if there and sample != 0:
             decoded = try_decoding(there, config.frames, sample=sample, seconds=seconds)
         report.splits[name] = CheckedSplit(split, lengths, decoded)
-        _judge_split(name, report.splits[name], report, lenient=source.spec.subset)
+        _judge_split(name, report.splits[name], report, lenient=source.subset)
     _check_room(recipe, source, report)
     if cost:
         _add_cost(recipe, found.get(recipe.data.train), report)
@@ -123,7 +124,7 @@ def _read(source: DataSource, report: CheckReport) -> dict[str, SplitClips]:
         except VtrError as error:
             report.problems.append(str(error))
             continue
-        if source.protocol is None:
+        if source.spec.name is None:
             absent = frozenset(clip.id for clip in split.clips if not clip.video.is_file())
             split = SplitClips(name, split.clips, absent)
         found[name] = split
@@ -154,6 +155,19 @@ def _check_splits(recipe: Recipe, source: DataSource, found: dict[str, SplitClip
         report.problems.append(f"model.start_from: {start} is not there; train that model first, or name its best.pt")
 
 
+def _readable(name: str, clips: list[Clip], report: CheckReport) -> list[Clip]:
+    """Those of a prepared split that could be read when it was made; the others are known, and told. None where the
+    shards are not what they should be: that is a problem."""
+    stored = [clip.stored for clip in clips if clip.stored is not None]
+    report.notes += [f"{name}: unreadable when it was prepared: {one.error}" for one in stored if one.error]
+    try:
+        verify_shards(stored, report.frames)
+    except VtrError as error:
+        report.problems.append(f"{name}: {error}")
+        return []
+    return [clip for clip in clips if clip.stored is None or clip.stored.error is None]
+
+
 def _judge_split(name: str, split: CheckedSplit, report: CheckReport, *, lenient: bool) -> None:
     missing = report.notes if lenient else report.problems
     missing += [f"{name}: {sentence}" for sentence in shortfalls(split.clips)]
@@ -177,6 +191,8 @@ def _judge_split(name: str, split: CheckedSplit, report: CheckReport, *, lenient
 
 def _check_room(recipe: Recipe, source: DataSource, report: CheckReport) -> None:
     """Decoded frames of the splits that `fit` reads, beside what the disk has left."""
+    if source.prepared is not None:
+        return
     spec = report.frames
     names = {recipe.data.train, recipe.data.val}
     clips: list[Clip] = [clip for name in names if name in report.splits for clip in report.splits[name].clips.clips]

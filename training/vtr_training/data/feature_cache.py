@@ -29,6 +29,7 @@ def cached_features(tower: VideoTower, frames: CachedFrames, *, batch: int) -> N
     path = frames.place.with_name(f"features-{key}.npy")
     if not path.is_file():
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)  # frames in shards have no cache of their own
             with staged_file(path) as staged, staged.open("wb") as file:
                 _write(file.name, tower, frames, batch)
         except OSError as error:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -15,6 +15,7 @@ from vtr_runtime.errors import DataError
 from .benchmarks.entry import Entry
 from .clip import SPLITS, Clip
 from .generic import data_file, read_generic
+from .prepared import Prepared
 from .protocols import PROTOCOLS, Count, Protocol
 from .registry import READERS
 from .spec import Spec, parse_spec
@@ -47,17 +48,27 @@ class DataSource:
 
     def __init__(self, spec: str | PurePath | Spec) -> None:
         self.spec = spec if isinstance(spec, Spec) else parse_spec(spec)
-        self.protocol: Protocol | None = None if self.spec.name is None else PROTOCOLS[self.spec.name]
+        self.prepared = Prepared(self.spec.path) if self.spec.is_prepared else None
+        name = self.spec.name if self.prepared is None else self.prepared.index.data.name
+        self.protocol: Protocol | None = None if name is None else PROTOCOLS.get(name)
 
     @property
     def home(self) -> Path:
         """The folder beside whose files a cache may lie."""
-        return data_file(self.spec.path).parent if self.protocol is None else self.spec.path
+        return data_file(self.spec.path).parent if self.spec.name is None else self.spec.path
+
+    @property
+    def subset(self) -> bool:
+        """Whoever named it, now or when it was prepared, goes on with what is there."""
+        return self.spec.subset or (self.prepared is not None and self.prepared.index.data.subset)
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Those that there are, in the order train, val, test."""
-        if self.protocol is None:
+        there: Collection[str]
+        if self.prepared is not None:
+            there = self.prepared.index.splits
+        elif self.protocol is None:
             there = {clip.split for clip in self._generic}
         else:
             there = {*self.protocol.splits, *(["val"] if self.spec.held_out else [])}
@@ -65,6 +76,8 @@ class DataSource:
 
     def split(self, name: str) -> SplitClips:
         """DataError for a split that the data set has not, and for a file that is absent or damaged."""
+        if self.prepared is not None:
+            return self._prepared_split(self.prepared, name)
         if self.protocol is None:
             clips = tuple(clip for clip in self._generic if clip.split == name)
             return SplitClips(name, clips)
@@ -78,6 +91,16 @@ class DataSource:
         if name == "train" and self.spec.held_out:
             return self._train_and_held_out[0]
         return self._benchmark(name)
+
+    def _prepared_split(self, prepared: Prepared, name: str) -> SplitClips:
+        documented = None if self.protocol is None else self.protocol.splits.get(name)
+        held_out: tuple[Clip, ...] = ()
+        if prepared.index.data.held_out and name == "train":
+            if "val" in prepared.index.splits:
+                held_out = prepared.split("val")
+            else:
+                documented = None  # nothing is there to count it by
+        return SplitClips(name, prepared.split(name), documented=documented, held_out=held_out)
 
     @cached_property
     def _generic(self) -> list[Clip]:
@@ -152,12 +175,12 @@ def read_clips(spec: str | PurePath, split: str | None = None) -> list[Clip]:
     chosen: list[Clip] = []
     for name in source.splits if split is None else (split,):
         found = source.split(name)
-        if source.protocol is not None and not source.spec.subset:
+        if source.protocol is not None and source.prepared is None and not source.subset:
             refuse_incomplete(source.spec, found)
         chosen += found.clips
     if not chosen:
         what = "no clip" if split is None else f"no clip of the split {split!r}"
-        where = data_file(source.spec.path) if source.protocol is None else source.spec.text
+        where = data_file(source.spec.path) if source.spec.name is None else source.spec.text
         raise DataError(f"{where} has {what}; add some, or name a split of {', '.join(source.splits or SPLITS)}")
     return chosen
 

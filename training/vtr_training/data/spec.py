@@ -2,6 +2,7 @@
 
     PATH                        a generic file, or a folder that holds data.jsonl
     NAME:PATH[?KEY=VALUE&...]   a benchmark (protocols.py lists the names) whose files lie below the folder PATH
+    prepared:PATH               what `vtr-train prepare` made of one of them: no video is needed any more
 
 with the keys
 
@@ -20,6 +21,8 @@ from vtr_runtime.errors import ConfigError
 
 from .protocols import PROTOCOLS
 
+PREPARED = "prepared"
+NAMES = (*PROTOCOLS, PREPARED)
 KEYS = ("videos", "subset", "held_out")
 _NAMED = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_-]+):(?P<path>[^?]*)(?:\?(?P<options>.*))?")
 
@@ -36,9 +39,13 @@ class Spec:
     held_out: int = 0
 
     @property
+    def is_prepared(self) -> bool:
+        return self.name == PREPARED
+
+    @property
     def title(self) -> str:
         """What it is, without where it lies: for reports that travel."""
-        if self.name is None:
+        if self.name is None or self.is_prepared:
             return self.path.absolute().name
         options = {"subset": "yes" if self.subset else "", "held_out": str(self.held_out or "")}
         given = "&".join(f"{key}={value}" for key, value in options.items() if value)
@@ -49,16 +56,20 @@ def parse_spec(spec: str | PurePath) -> Spec:
     """ConfigError for a name or a key that is not known, and for a value that is none."""
     text = str(spec)
     match = _NAMED.fullmatch(text)
-    if match is None or (match["name"] not in PROTOCOLS and Path(text).exists()):
+    if match is None or (match["name"] not in NAMES and Path(text).exists()):
         return Spec(text, None, Path(text))
     name, path = match["name"], match["path"]
-    if name not in PROTOCOLS:
-        near = difflib.get_close_matches(name, PROTOCOLS, n=1, cutoff=0.6)
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}? Known are" if near else "known are"
-        raise ConfigError(f"{text}: {name!r} is no data set; {hint} {', '.join(PROTOCOLS)}")
+        raise ConfigError(f"{text}: {name!r} is no data set; {hint} {', '.join(NAMES)}")
     if not path:
         raise ConfigError(f"{text}: no folder is named; write {name}:DIR")
     options = _options(text, match["options"] or "")
+    if name == PREPARED:
+        if options:
+            raise ConfigError(f"{text}: a prepared folder takes no options; they were given when it was prepared")
+        return Spec(text, name, Path(path))
     return Spec(
         text,
         name,
