@@ -13,9 +13,9 @@ import torch
 from vtr_export.model.checkpoint import load_checkpoint
 from vtr_runtime.errors import CheckpointError, ConfigError, DataError, OutputExistsError, UsageError, VtrError
 from vtr_training import loop
+from vtr_training.batch_features import encode_distinct_frames, encode_frames
 from vtr_training.loop import build_model, fit
 from vtr_training.recipe import Recipe
-from vtr_training.step import encode_distinct_frames, encode_frames
 
 
 def log_lines(run):

@@ -29,6 +29,7 @@ from .data.split import Split, load_split
 from .embed import embed_split, make_tokenizer
 from .evaluate import evaluate_embeddings
 from .freeze import count_parameters, set_training, take_over
+from .gradcache import refuse_batch_statistics
 from .objective import Objective
 from .optim import build_optimizer, rate_factor, set_rate
 from .recipe import ModelSettings, Recipe, changed_keys
@@ -70,6 +71,7 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
     model = build_model(recipe.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = Objective(recipe.loss, model.config).to(device)
     set_training(model, recipe.optim.freeze)
+    refuse_batch_statistics(model, recipe)
     optimizer = build_optimizer(model, objective, recipe.optim)
     train, val = load_splits(recipe, model)
     plan = plan_batches(recipe, train)
@@ -90,7 +92,14 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
             batch = plan.batch(state.step)
             try:
                 values = train_step(
-                    model, objective, optimizer, train, batch, recipe, pretraining=state.step < pretraining_ends
+                    model,
+                    objective,
+                    optimizer,
+                    train,
+                    batch,
+                    recipe,
+                    step=state.step,
+                    pretraining=state.step < pretraining_ends,
                 )
             except VtrError as error:
                 raise VtrError(f"step {state.step + 1}: {error}; its batch: {_clips(train, batch)}") from error

@@ -73,6 +73,11 @@ class BatchSettings(Section):
     groups_from: float | None = Field(
         default=None, ge=0, le=1, description="share of the steps after which batches are made of whole groups"
     )
+    chunk: int | None = Field(
+        default=None,
+        ge=1,
+        description="clips per pass through the towers; the gradient stays that of the whole batch; none: all at once",
+    )
     distinct_frames: bool = Field(
         default=False,
         description="encode frames that are equal within a batch once; batch statistics then count them once",
