@@ -16,6 +16,7 @@ from vtr_runtime.sampling import Sampling
 
 from .data.clip import DECODE_SECONDS
 
+Precision = Literal["fp32", "bf16", "fp16"]
 Part = Literal["image", "text", "temporal", "alignment", "rerank"]
 
 
@@ -181,6 +182,9 @@ class Recipe(Section):
     steps: int = Field(ge=1, description="optimizer steps; the whole schedule is stretched over them")
     seed: int = Field(default=0, ge=0, description="of initial weights, batches and captions")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
+    precision: Precision = Field(
+        default="fp32", description="what the towers compute in; weights, losses and norms stay in float32"
+    )
     batches: BatchSettings = BatchSettings()
     optim: OptimSettings = OptimSettings()
     loss: LossSettings = LossSettings()

@@ -7,19 +7,23 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import AdamW
 
 from vtr_export.model.retrieval import RetrievalModel
-from vtr_runtime.errors import VtrError
 
 from .batch_features import BatchInput, Features, encode_part
 from .data.batches import Batch
 from .data.split import Split
+from .distributed import ALONE, AgreedError, World
 from .draws import OBJECTIVE, own_draws
 from .embed import evaluating
 from .gradcache import FeatureCache, parts_of_rows
 from .objective import Objective, gap_loss, total
+from .precision import SMALLEST_SCALE, autocast
 from .recipe import Recipe
+
+UNSCALED = GradScaler(enabled=False)
 
 
 def train_step(
@@ -32,21 +36,32 @@ def train_step(
     *,
     step: int = 0,
     pretraining: bool = False,
+    world: World = ALONE,
+    scaler: GradScaler = UNSCALED,
 ) -> dict[str, float]:
-    """One update; returns the loss, its terms as `loss_<term>`, and the gradient's norm before clipping.
+    """One update, the same on every rank; returns the loss, its terms as `loss_<term>`, and the gradient's norm before
+    clipping, all of the whole batch; with a scaler also its `scale`.
 
     `step` numbers the random draws. `pretraining`: the alignment network learns the gap, everything else stands still.
-    VtrError for a loss or gradient that is not finite: the weights are then those before the step."""
-    optimizer.zero_grad(set_to_none=True)
-    terms = add_gradients(model, objective, split, batch, recipe, step=step, pretraining=pretraining)
+    AgreedError for a loss or gradient that is not finite: the weights are then those before the step."""
     trained = [value for group in optimizer.param_groups for value in group["params"]]
+    optimizer.zero_grad(set_to_none=True)
+    terms = add_gradients(
+        model, objective, split, batch, recipe, step=step, pretraining=pretraining, world=world, scaler=scaler
+    )
+    world.sum_gradients(trained)
+    scaler.unscale_(optimizer)
     norm = float(torch.nn.utils.clip_grad_norm_(trained, recipe.optim.clip_norm))
-    if not math.isfinite(norm):
-        raise VtrError(f"the gradient is {norm}{_described(terms)}: {MEND}")
-    optimizer.step()
+    if not math.isfinite(norm) and not (scaler.is_enabled() and scaler.get_scale() > SMALLEST_SCALE):
+        raise AgreedError(f"the gradient is {norm}{_described(terms)}: {MEND}")
+    scaler.step(optimizer)  # left out where a scaled gradient has overflowed
+    scaler.update()
     model.clamp_logit_scale()
     values = {f"loss_{name}": float(term.detach()) for name, term in terms.items()}
-    return {"loss": float(total(terms).detach()), **values, "grad_norm": norm}
+    values["grad_norm"] = norm if math.isfinite(norm) else -1.0  # a step that was left out; JSON has no infinity
+    if scaler.is_enabled():
+        values["scale"] = scaler.get_scale()
+    return {"loss": float(total(terms).detach()), **values}
 
 
 def add_gradients(
@@ -58,28 +73,33 @@ def add_gradients(
     *,
     step: int = 0,
     pretraining: bool = False,
+    world: World = ALONE,
+    scaler: GradScaler = UNSCALED,
 ) -> dict[str, Tensor]:
-    """Add the gradient of a batch's whole loss to every weight that is trained; returns the loss's terms.
+    """Add this rank's share of the gradient of a batch's whole loss to every weight that is trained, which has none
+    yet: the ranks' sum is the gradient, times the scaler's scale. Returns the loss's terms, of the whole batch.
 
-    VtrError for a loss that is not finite: nothing is added then."""
+    AgreedError for a loss that is not finite: nothing is added then."""
     device = model.logit_scale.device
     given = BatchInput.of(model, split, batch)
 
     def encode(part: slice) -> Features:
-        with own_draws(recipe.seed, step, 1 + part.start, device):
+        with own_draws(recipe.seed, step, 1 + part.start, device), autocast(recipe.precision, device):
             return encode_part(model, split, given, part, recipe)
 
     towers = (model.video, model.text)
     trains = not pretraining and any(value.requires_grad for tower in towers for value in tower.parameters())
     with evaluating(model) if pretraining else nullcontext():  # batch statistics stand still too
-        cache = FeatureCache(encode, parts_of_rows(slice(0, len(batch.clips)), recipe.batches.chunk), trains=trains)
-    features = given.joined(cache.features)
+        own = parts_of_rows(world.share(len(batch.clips)), recipe.batches.chunk)
+        cache = FeatureCache(encode, own, trains=trains)
+    features = given.joined(Features(*map(world.gather, cache.features)))
     with own_draws(recipe.seed, step, OBJECTIVE, device):
         terms = gap_loss(model, features, recipe.loss.gap.loss) if pretraining else objective(model, features)
     loss = total(terms)
     if not math.isfinite(float(loss.detach())):
-        raise VtrError(f"the loss is {float(loss.detach())}{_described(terms)}: {MEND}")
-    loss.backward()  # type: ignore[no-untyped-call]  # to the features, and to what the losses themselves train
+        raise AgreedError(f"the loss is {float(loss.detach())}{_described(terms)}: {MEND}")
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # to the features, and to what the losses themselves train
+    world.divide_gradients([*model.parameters(), *objective.parameters()])
     cache.backward()  # and on through the towers
     return terms
 

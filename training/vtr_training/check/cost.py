@@ -23,9 +23,10 @@ from ..data.batches import Batch
 from ..data.clip import Clip
 from ..data.frame_cache import CachedFrames
 from ..data.split import Split, caption_rows
+from ..devices import choose_device, device_name, peak_memory
 from ..embed import make_tokenizer
 from ..freeze import set_training
-from ..loop import build_model, choose_device, device_name, peak_memory
+from ..loop import build_model
 from ..objective import Objective
 from ..optim import build_optimizer
 from ..recipe import Recipe
