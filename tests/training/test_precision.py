@@ -12,11 +12,9 @@ from vtr_training.distributed import AgreedError
 from vtr_training.loop import build_model, fit, load_splits
 from vtr_training.objective import Objective
 from vtr_training.optim import build_optimizer
-from vtr_training.precision import build_scaler
 from vtr_training.recipe import Recipe
 from vtr_training.step import add_gradients, train_step
 
-CPU = torch.device("cpu")
 BATCH = Batch(np.arange(8), np.zeros(8, np.int64))
 
 
@@ -64,9 +62,9 @@ def test_an_overflow_leaves_a_step_out_and_lowers_the_scale(made):
     before = {name: value.clone() for name, value in model.named_parameters()}
     values = train_step(model, objective, optimizer, split, BATCH, recipe, scaler=scaler)
     assert values["scale"] == 2.0**39
-    assert values["grad_norm"] == -1
+    assert "grad_norm" not in values
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
-    scaler = build_scaler("fp16", CPU)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
     values = train_step(model, objective, optimizer, split, BATCH, recipe, scaler=scaler)
     assert values["grad_norm"] > 0
     assert any(not torch.equal(value, before[name]) for name, value in model.named_parameters())

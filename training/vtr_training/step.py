@@ -58,7 +58,8 @@ def train_step(
     scaler.update()
     model.clamp_logit_scale()
     values = {f"loss_{name}": float(term.detach()) for name, term in terms.items()}
-    values["grad_norm"] = norm if math.isfinite(norm) else -1.0  # a step that was left out; JSON has no infinity
+    if math.isfinite(norm):  # else the step was left out, and JSON has no infinity
+        values["grad_norm"] = norm
     if scaler.is_enabled():
         values["scale"] = scaler.get_scale()
     return {"loss": float(total(terms).detach()), **values}
