@@ -60,12 +60,18 @@ def parts_of_rows(rows: slice, chunk: int | None) -> list[slice]:
 
 def refuse_batch_statistics(model: RetrievalModel, recipe: Recipe, *, ranks: int = 1) -> None:
     """ConfigError where a setting would change what batch normalisation sees: each part of a batch would be normalised
-    by its own mean and variance, and no gradient would be that of the whole batch."""
+    by its own mean and variance, and no gradient would be that of the whole batch; what is computed again would be
+    counted again in the running statistics."""
     learns = any(isinstance(module, torch.nn.BatchNorm2d) and module.training for module in model.modules())
     chunk = recipe.batches.chunk is not None and recipe.batches.chunk < recipe.batches.size
-    for there, what in ((chunk, "batches.chunk is set"), (ranks > 1, f"{ranks} processes share a batch")):
+    settings = {
+        "batches.chunk is set": chunk,
+        "checkpointing is set": recipe.checkpointing,
+        f"{ranks} processes share a batch": ranks > 1,
+    }
+    for what, there in settings.items():
         if learns and there:
             raise ConfigError(
-                f"{what}, and the image tower {model.config.backbone.name} normalises by the statistics of its whole "
-                'batch, which parts do not have; set optim.freeze=["image"], or take a ViT'
+                f"{what}, and the image tower {model.config.backbone.name} learns from the statistics of its whole "
+                'batch, taken once; set optim.freeze=["image"], or take a ViT'
             )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,10 +29,12 @@ from .data.parts_of_speech import choose_tagger
 from .data.split import Split, load_split
 from .devices import choose_device, device_name, peak_memory
 from .distributed import AgreedError, World
+from .ema import AveragedWeights
 from .embed import embed_split, make_tokenizer
 from .evaluate import evaluate_embeddings
 from .freeze import count_parameters, set_training, take_over
 from .gradcache import refuse_batch_statistics
+from .layers import checkpoint_blocks, compile_towers, freeze_layers
 from .objective import Objective
 from .optim import build_optimizer, rate_factor, set_rate
 from .precision import autocast, build_scaler
@@ -76,11 +79,13 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False, world: World | None 
     model = world.in_turn(lambda: build_model(recipe.model))
     model = model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = Objective(recipe.loss, model.config).to(world.device)
-    set_training(model, recipe.optim.freeze)
-    refuse_batch_statistics(model, recipe, ranks=world.size)
+    averaged = None if recipe.optim.ema is None else AveragedWeights(model, recipe.optim.ema)
+    prepare_model(model, recipe, ranks=world.size)
     optimizer = build_optimizer(model, objective, recipe.optim)
     scaler = build_scaler(recipe.precision, world.device)
     parts: dict[str, Stateful] = {"model": model, "objective": objective, "optimizer": optimizer, "scaler": scaler}
+    if averaged is not None:
+        parts["averaged"] = averaged
     train, val = world.in_turn(lambda: load_splits(recipe, model))
     world.refuse_differences({"training data": train.fingerprint, "validation data": val.fingerprint})
     plan = plan_batches(recipe, train)
@@ -104,7 +109,7 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False, world: World | None 
         progress("training", recipe.steps) as bar,
     ):
         bar.advance(state.step)
-        while state.step < recipe.steps:
+        while state.step < recipe.steps and not gives_up(state, recipe):
             began = time.perf_counter()
             rate = rate_factor(state.step, recipe.steps, recipe.optim.warmup)
             set_rate(optimizer, rate)
@@ -128,8 +133,13 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False, world: World | None 
             state.seconds += time.perf_counter() - began
             if state.step % LOG_EVERY == 0:
                 log.add(state.step, "train", **values, rate=rate, seconds=state.seconds)
+            if averaged is not None:
+                averaged.update(model)
             if state.step % recipe.validation.every == 0 or state.step == recipe.steps:
-                state.best, state.best_step = world.by_first(lambda: validate(model, val, recipe, state, log, run))
+                judged = model if averaged is None else averaged.model
+                state.best, state.best_step = world.by_first(partial(validate, judged, val, recipe, state, log, run))
+                save()
+            elif state.step % recipe.checkpoint_every == 0:
                 save()
             bar.advance(note=f"loss {values['loss']:.3f}" + (f", best {state.best:.3f}" if state.best_step else ""))
             if world.any(interrupted()):
@@ -168,6 +178,18 @@ def build_model(settings: ModelSettings) -> RetrievalModel:
         taken = take_over(model, load_checkpoint(settings.start_from).model)
         note(f"{settings.start_from} gives: {', '.join(taken)}")
     return model
+
+
+def prepare_model(model: RetrievalModel, recipe: Recipe, *, ranks: int = 1) -> None:
+    """What the recipe says of how the model is trained: what keeps its weights, what is recomputed, what compiled."""
+    set_training(model, recipe.optim.freeze)
+    if recipe.optim.freeze_layers is not None:
+        freeze_layers(model, recipe.optim.freeze_layers)
+    refuse_batch_statistics(model, recipe, ranks=ranks)
+    if recipe.checkpointing:
+        checkpoint_blocks(model)
+    if recipe.compile:
+        compile_towers(model)
 
 
 def load_splits(recipe: Recipe, model: RetrievalModel) -> tuple[Split, Split]:
@@ -215,6 +237,12 @@ def check_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
     changed = sorted(changed_keys(before, recipe.model_dump(mode="json")))
     if changed:
         raise ConfigError(f"{run} was begun with another recipe ({', '.join(changed)}); resume with the same one")
+
+
+def gives_up(state: Progress, recipe: Recipe) -> bool:
+    """Whether as many validations as there is patience for have brought nothing better."""
+    patience = recipe.validation.patience
+    return patience is not None and state.step - state.best_step >= patience * recipe.validation.every
 
 
 def refuse_other_data(state: Progress, train: Split, recipe: Recipe, run: Path) -> None:

@@ -20,6 +20,10 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Part = Literal["image", "text", "temporal", "alignment", "rerank"]
 
 
+TOWERS = {"image", "text"}
+TOWER = "a tower that is trained (optim.freeze)"
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -97,6 +101,14 @@ class OptimSettings(Section):
         default=(),
         description="parts that keep their weights; with the image tower among them its features are computed once",
     )
+    freeze_layers: int | None = Field(
+        default=None,
+        ge=0,
+        description="first blocks of each tower that keep their weights, with the embeddings; 0: the embeddings alone",
+    )
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, description="decay of the averaged weights that are validated and kept; none: without"
+    )
 
 
 class BslSettings(Section):
@@ -165,6 +177,9 @@ class LossSettings(Section):
 
 class ValidationSettings(Section):
     every: int = Field(default=100, ge=1, description="steps between two validations; each also writes last.pt")
+    patience: int | None = Field(
+        default=None, ge=1, description="validations without a better value that end the run; none: all steps are done"
+    )
     metric: Literal["t2v_r1", "rsum", "t2v_r1+group_r1"] = Field(
         default="rsum", description="what best.pt is chosen by; group_r1: recall at 1 within groups, text to video"
     )
@@ -185,6 +200,11 @@ class Recipe(Section):
     precision: Precision = Field(
         default="fp32", description="what the towers compute in; weights, losses and norms stay in float32"
     )
+    checkpointing: bool = Field(
+        default=False, description="keep the input of each block alone and compute the rest again on the way back"
+    )
+    compile: bool = Field(default=False, description="compile the towers (torch.compile); the first steps take minutes")
+    checkpoint_every: int = Field(default=500, ge=1, description="steps between two last.pt, beside each validation's")
     batches: BatchSettings = BatchSettings()
     optim: OptimSettings = OptimSettings()
     loss: LossSettings = LossSettings()
@@ -212,6 +232,8 @@ class Recipe(Section):
             ("loss.rerank_weight", loss.rerank_weight != 1, stage, has_rerank),
             ("loss.negnce.hard_from", loss.negnce.hard_from == "rerank", stage, has_rerank),
             ("loss.negnce", loss.negnce != NegNceSettings(), "the loss 'negnce' (loss.contrastive)", negnce),
+            ("optim.freeze_layers", self.optim.freeze_layers is not None, TOWER, not set(self.optim.freeze) >= TOWERS),
+            ("checkpointing", self.checkpointing, TOWER, not set(self.optim.freeze) >= TOWERS),
             ("loss.gap.until", loss.gap.until > 0, "model.alignment.kind 'diffusion'", diffuses),
         ):
             if given and not there:

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from vtr_export.model.checkpoint import write_tensors
 from vtr_runtime.errors import CheckpointError
-from vtr_runtime.publish import staged_file
 
 
 @dataclass
@@ -42,9 +42,7 @@ def save_state(path: Path, parts: Mapping[str, Stateful], progress: Progress) ->
         "random": random_state(),
         "progress": asdict(progress),
     }
-    # Through a file object: torch's own writer hides a full disk behind a RuntimeError.
-    with staged_file(path) as staged, staged.open("wb") as file:
-        torch.save(state, file)
+    write_tensors(path, state)
 
 
 def load_state(path: Path, parts: Mapping[str, Stateful]) -> Progress:
