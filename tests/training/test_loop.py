@@ -184,6 +184,15 @@ def test_divergence_is_an_error_not_nan(settings, tmp_path):
         fit(Recipe.model_validate(wild), tmp_path / "run")
 
 
+def test_a_full_gpu_is_one_sentence(recipe, tmp_path, monkeypatch):
+    def step(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(loop, "train_step", step)
+    with pytest.raises(VtrError, match=r"step 1: the GPU's memory is full; set batches\.chunk lower"):
+        fit(recipe, tmp_path / "run")
+
+
 def test_the_last_good_checkpoints_outlive_a_divergence(settings, tmp_path, monkeypatch):
     original, run = loop.train_step, tmp_path / "run"
     calls = []

@@ -19,7 +19,7 @@ from vtr_export.model.checkpoint import load_checkpoint, save_checkpoint
 from vtr_export.model.retrieval import RetrievalModel
 from vtr_export.model.stock import from_open_clip
 from vtr_runtime.console import note, progress
-from vtr_runtime.errors import ConfigError, UsageError
+from vtr_runtime.errors import ConfigError, UsageError, VtrError
 from vtr_runtime.manifest import fingerprint
 from vtr_runtime.publish import check_output, staged_file, storage_errors
 
@@ -45,6 +45,7 @@ from .second_stage import evaluate_second_stage
 from .step import train_step
 
 LOG_EVERY = 10  # steps
+OUT_OF_MEMORY = "the GPU's memory is full; set batches.chunk lower, then checkpointing=true (docs/training.md)"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False, world: World | None 
                 )
             except AgreedError as error:
                 raise AgreedError(f"step {state.step + 1}: {error}; its batch: {_clips(train, batch)}") from error
+            except torch.OutOfMemoryError as error:
+                raise VtrError(f"step {state.step + 1}: {OUT_OF_MEMORY}") from error
             state.step += 1
             state.seconds += time.perf_counter() - began
             if state.step % LOG_EVERY == 0:
