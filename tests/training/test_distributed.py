@@ -139,7 +139,8 @@ def test_two_ranks_have_the_gradient_of_one_with_the_whole_batch(vit, tmp_path):
             assert torch.equal(value, ranks[1][chunk][1][name])  # to the bit, or the ranks would drift apart
 
 
-def test_a_run_of_two_ranks_is_a_run_of_one(vit, write, tmp_path):
+@pytest.mark.long
+def test_a_run_below_torchrun_is_a_run_of_one(vit, write, tmp_path):
     """Weights after six steps, and what is left in the folder."""
     alone = fit(Recipe.model_validate({**vit, "batches": {"size": 8, "chunk": 4}}), tmp_path / "alone")
     config = write(vit)
@@ -254,7 +255,13 @@ def test_a_resumed_run_of_two_ranks_ends_bit_for_bit_like_one_that_was_never_sto
 
         return as_ranks(run, tmp_path)
 
-    assert work(False, "straight")[0] == [0, 0]
+    statuses, said = work(False, "straight")
+    assert statuses == [0, 0], said
+    fit(Recipe.model_validate({**vit, "batches": {"size": 8, "chunk": 4}}), tmp_path / "alone")
+    one, two = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("alone", "straight"))
+    for part in ("model", "objective"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(two[part][name], value, rtol=1e-4, atol=1e-5)
     statuses, said = work(True, "stopped")
     assert statuses == [130, 130]
     assert [one.count("stopped after step 4;") for one in said] == [1, 0]
@@ -264,6 +271,59 @@ def test_a_resumed_run_of_two_ranks_ends_bit_for_bit_like_one_that_was_never_sto
     for part in ("model", "objective"):
         for name, value in theirs[part].items():
             assert torch.equal(ours[part][name], value), name
+
+
+def test_what_ranks_do_together(tmp_path):
+    """Each method against what it stands for; rank r brings r + 1."""
+
+    def work(rank):
+        with join_world("cpu") as world:
+            own = torch.full((2, 3), rank + 1.0, requires_grad=True)
+            whole = world.gather(own)
+            (whole * torch.arange(4.0)[:, None]).sum().backward()
+            weight = torch.nn.Parameter(torch.zeros(5, dtype=torch.float64))
+            weight.grad = torch.full((5,), rank + 1.0, dtype=torch.float64)
+            without = torch.nn.Parameter(torch.zeros(1))
+            world.sum_gradients([own, without, weight])
+            moments = []
+            world.in_turn(lambda: moments.extend([time.monotonic(), time.sleep(0.2), time.monotonic()]))
+            copied = torch.nn.Linear(1, 1)
+            torch.nn.init.constant_(copied.weight, rank + 1.0)
+            world.copy_from_first(copied)
+            found = {
+                "whole": whole.detach(),
+                "own": own.grad,
+                "weight": weight.grad,
+                "without": without.grad,
+                "any": [world.any(rank == 1), world.any(False)],
+                "first": world.by_first(lambda: rank),
+                "copied": copied.weight.item(),
+                "moments": [moments[0], moments[2]],
+            }
+            torch.save(found, tmp_path / f"found{rank}")
+
+    statuses, said = as_ranks(work, tmp_path)
+    assert statuses == [0, 0], said
+    found = [torch.load(tmp_path / f"found{rank}") for rank in (0, 1)]
+    for one in found:
+        assert one["whole"].tolist() == [[1.0] * 3] * 2 + [[2.0] * 3] * 2
+        assert one["own"].tolist() == [[2.0] * 3, [4.0] * 3]  # 0 + 2 and 1 + 3: each rank's rows of arange(4), summed
+        assert one["weight"].tolist() == [3.0] * 5
+        assert one["without"] is None
+        assert (one["any"], one["first"], one["copied"]) == ([True, False], 0, 1.0)
+    assert found[0]["moments"][1] <= found[1]["moments"][0]  # rank 1 begins where rank 0 has ended
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(ConfigError, match="2 processes want a GPU and there are 1; set --nproc-per-node=1"),
+        join_world("cuda"),
+    ):
+        pass
 
 
 def test_a_batch_that_cannot_be_shared():

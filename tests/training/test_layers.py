@@ -79,6 +79,7 @@ def test_compiled_towers_give_the_same_gradient(gradients, plain, monkeypatch):
     assert_same(gradients(compile=True, checkpointing=True)[0], plain[0])
 
 
+@pytest.mark.long
 def test_a_compiled_run_goes_through_all_its_shapes(vit, tmp_path, monkeypatch):
     """Batches, frames that are alike, validation and its last batch: one graph each, none run without."""
     monkeypatch.setattr(layers, "BACKEND", "aot_eager")
