@@ -175,6 +175,25 @@ def test_memory_of_weights_and_optimizer(costs, settings):
     assert 4 * head.activation_bytes < whole.activation_bytes / 3  # a quarter of the batch, and no image tower
 
 
+def test_settings_that_save_memory_are_counted(settings):
+    """A chunk keeps what a batch of its size keeps; checkpointed blocks keep their inputs, which are counted too."""
+    vision = {"image_size": 32, "layers": 4, "width": 32, "patch_size": 8, "head_width": 16}
+    backbone = {**settings["model"]["backbone"], "vision_cfg": vision}
+    vit = {**settings, "model": {**settings["model"], "backbone": backbone}}
+
+    def cost(**changed):
+        return measure_cost(Recipe.model_validate({**vit, "batches": {"size": 8}, **changed}), ["a dot"], budget=120)
+
+    whole, four = cost(), cost(batches={"size": 4})
+    chunked = cost(batches={"size": 8, "chunk": 4}, optim={**settings["optim"], "ema": 0.9})
+    assert chunked.activation_bytes == four.activation_bytes
+    assert chunked.weight_bytes == 2 * whole.weight_bytes
+    assert (chunked.state_bytes, list(chunked.measured)) == (whole.state_bytes, [2, 4, 8])
+    recomputed = cost(checkpointing=True)
+    inputs = 8 * 12 * 17 * 32 * 4 * vision["layers"]  # float32 tokens before each block of the image tower
+    assert inputs < recomputed.activation_bytes < whole.activation_bytes / 2
+
+
 # The command
 
 

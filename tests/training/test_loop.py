@@ -13,9 +13,9 @@ import torch
 from vtr_export.model.checkpoint import load_checkpoint
 from vtr_runtime.errors import CheckpointError, ConfigError, DataError, OutputExistsError, UsageError, VtrError
 from vtr_training import loop
+from vtr_training.batch_features import encode_distinct_frames, encode_frames
 from vtr_training.loop import build_model, fit
 from vtr_training.recipe import Recipe
-from vtr_training.step import encode_distinct_frames, encode_frames
 
 
 def log_lines(run):
@@ -182,6 +182,15 @@ def test_divergence_is_an_error_not_nan(settings, tmp_path):
     message = r"step [2-6]: the (loss|gradient) is .* diverged; lower optim\.lr .*; its batch: .*\.mp4, .* and 5 more"
     with pytest.raises(VtrError, match=message):
         fit(Recipe.model_validate(wild), tmp_path / "run")
+
+
+def test_a_full_gpu_is_one_sentence(recipe, tmp_path, monkeypatch):
+    def step(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(loop, "train_step", step)
+    with pytest.raises(VtrError, match=r"step 1: the GPU's memory is full; set batches\.chunk lower"):
+        fit(recipe, tmp_path / "run")
 
 
 def test_the_last_good_checkpoints_outlive_a_divergence(settings, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vtr_runtime.parts_of_speech import HantaTagger
+from vtr_training.batch_features import encode_batch
 from vtr_training.data.batches import Batch
 from vtr_training.data.split import load_split
 from vtr_training.embed import make_tokenizer
@@ -14,7 +15,6 @@ from vtr_training.freeze import parts_of, set_training
 from vtr_training.loop import build_model
 from vtr_training.objective import Objective, gap_loss, total
 from vtr_training.recipe import Recipe
-from vtr_training.step import encode_batch
 
 RERANK = {"kind": "token-wise"}
 

@@ -229,13 +229,19 @@ def _frame_spec(
 @json_option
 def fit(config: Path, overrides: tuple[str, ...], resume: bool, report: bool, run: Path, as_json: bool) -> None:
     """Train by a recipe. RUN gets best.pt, last.pt, recipe.json, summary.json, log.jsonl, report.html and tb/
-    (tensorboard --logdir RUN/tb)."""
+    (tensorboard --logdir RUN/tb).
+
+    On several GPUs: torchrun --nproc-per-node 8 -m vtr_training fit RECIPE -o RUN"""
     from .recipe import read_recipe
 
     recipe = read_recipe(config, overrides)
+    from .distributed import join_world, said_once
     from .loop import fit as train
 
-    result = train(recipe, run, resume=resume)
+    with join_world(recipe.device) as world, said_once(world):
+        result = train(recipe, run, resume=resume, world=world)
+    if not world.is_first:
+        return
     if report:
         from .run_report.write import write_report
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,24 +20,32 @@ from vtr_export.model.retrieval import RetrievalModel
 from vtr_export.model.stock import from_open_clip
 from vtr_runtime.console import note, progress
 from vtr_runtime.errors import ConfigError, UsageError, VtrError
+from vtr_runtime.manifest import fingerprint
 from vtr_runtime.publish import check_output, staged_file, storage_errors
 
 from .data.batches import Batch, BatchPlan
 from .data.feature_cache import cached_features
 from .data.parts_of_speech import choose_tagger
 from .data.split import Split, load_split
+from .devices import choose_device, device_name, peak_memory
+from .distributed import AgreedError, World
+from .ema import AveragedWeights
 from .embed import embed_split, make_tokenizer
 from .evaluate import evaluate_embeddings
 from .freeze import count_parameters, set_training, take_over
+from .gradcache import refuse_batch_statistics
+from .layers import checkpoint_blocks, compile_towers, freeze_layers
 from .objective import Objective
 from .optim import build_optimizer, rate_factor, set_rate
+from .precision import autocast, build_scaler
 from .recipe import ModelSettings, Recipe, changed_keys
-from .run_log import RunLog
-from .run_state import Progress, load_state, save_state, seed_everything
+from .run_log import NoLog, RunLog
+from .run_state import Progress, Stateful, load_state, save_state, seed_everything
 from .second_stage import evaluate_second_stage
 from .step import train_step
 
 LOG_EVERY = 10  # steps
+OUT_OF_MEMORY = "the GPU's memory is full; set batches.chunk lower, then checkpointing=true (docs/training.md)"
 
 
 @dataclass(frozen=True)
@@ -58,52 +66,87 @@ class FitResult:
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
 
-def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
+def fit(recipe: Recipe, run: Path, *, resume: bool = False, world: World | None = None) -> FitResult:
     """Train into the folder `run`.
 
-    On SIGINT the step is finished, last.pt is saved and KeyboardInterrupt raised. `resume` goes on from last.pt; on the
-    CPU the result is bit for bit that of a run that was never stopped. VtrError names the step and the clips of a loss
-    that is not finite; best.pt and last.pt stay as they were."""
-    check_run(run, recipe, resume=resume)
-    device = choose_device(recipe.device)
+    On SIGINT or SIGTERM the step is finished, last.pt is saved and KeyboardInterrupt raised. `resume` goes on from
+    last.pt; on the CPU the result is bit for bit that of a run that was never stopped. VtrError names the step and the
+    clips of a loss that is not finite; best.pt and last.pt stay as they were. With a `world` of several ranks all
+    return the same; the first alone writes."""
+    world = world or World(choose_device(recipe.device))
+    world.together(lambda: check_run(run, recipe, resume=resume))
+    world.refuse_differences({"recipe": fingerprint(recipe.model_dump(mode="json"))})
     seed_everything(recipe.seed)
-    model = build_model(recipe.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    objective = Objective(recipe.loss, model.config).to(device)
-    set_training(model, recipe.optim.freeze)
+    model = world.in_turn(lambda: build_model(recipe.model))
+    model = model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective = Objective(recipe.loss, model.config).to(world.device)
+    averaged = None if recipe.optim.ema is None else AveragedWeights(model, recipe.optim.ema)
+    prepare_model(model, recipe, ranks=world.size)
     optimizer = build_optimizer(model, objective, recipe.optim)
-    train, val = load_splits(recipe, model)
+    scaler = build_scaler(recipe.precision, world.device)
+    parts: dict[str, Stateful] = {"model": model, "objective": objective, "optimizer": optimizer, "scaler": scaler}
+    if averaged is not None:
+        parts["averaged"] = averaged
+    train, val = world.in_turn(lambda: load_splits(recipe, model))
+    world.refuse_differences({"training data": train.fingerprint, "validation data": val.fingerprint})
     plan = plan_batches(recipe, train)
-    state = load_state(run / "last.pt", model, objective, optimizer) if resume else begin_run(run, recipe, train)
-    if state.data != train.fingerprint:
-        raise ConfigError(f"{recipe.data.spec} is not what {run} was begun with; start again with another -o")
+    world.share(recipe.batches.size)  # or it cannot be shared
+    if resume:
+        state = world.together(lambda: load_state(run / "last.pt", parts))
+        world.together(lambda: refuse_other_data(state, train, recipe, run))
+    else:
+        state = Progress(data=train.fingerprint)
+        world.by_first(lambda: begin_run(run, recipe))
+    for module in (model, objective):
+        world.copy_from_first(module)
+
+    def save() -> None:
+        world.by_first(lambda: save_state(run / "last.pt", parts, state))
+
     pretraining_ends = round(recipe.loss.gap.until * recipe.steps)
     with (
-        closing(RunLog(run, step=state.step)) as log,
-        interruptible() as interrupted,
+        closing(RunLog(run, step=state.step) if world.is_first else NoLog()) as log,
+        interruptible(insistent=world.size == 1) as interrupted,
         progress("training", recipe.steps) as bar,
     ):
         bar.advance(state.step)
-        while state.step < recipe.steps:
+        while state.step < recipe.steps and not gives_up(state, recipe):
             began = time.perf_counter()
             rate = rate_factor(state.step, recipe.steps, recipe.optim.warmup)
             set_rate(optimizer, rate)
             batch = plan.batch(state.step)
             try:
                 values = train_step(
-                    model, objective, optimizer, train, batch, recipe, pretraining=state.step < pretraining_ends
+                    model,
+                    objective,
+                    optimizer,
+                    train,
+                    batch,
+                    recipe,
+                    step=state.step,
+                    pretraining=state.step < pretraining_ends,
+                    world=world,
+                    scaler=scaler,
                 )
-            except VtrError as error:
-                raise VtrError(f"step {state.step + 1}: {error}; its batch: {_clips(train, batch)}") from error
+            except AgreedError as error:
+                raise AgreedError(f"step {state.step + 1}: {error}; its batch: {_clips(train, batch)}") from error
+            except torch.OutOfMemoryError as error:
+                raise VtrError(f"step {state.step + 1}: {OUT_OF_MEMORY}") from error
             state.step += 1
             state.seconds += time.perf_counter() - began
             if state.step % LOG_EVERY == 0:
                 log.add(state.step, "train", **values, rate=rate, seconds=state.seconds)
+            if averaged is not None:
+                averaged.update(model)
             if state.step % recipe.validation.every == 0 or state.step == recipe.steps:
-                validate(model, val, recipe, state, log, run)
-                save_state(run / "last.pt", model, objective, optimizer, state)
+                judged = model if averaged is None else averaged.model
+                state.best, state.best_step = world.by_first(partial(validate, judged, val, recipe, state, log, run))
+                save()
+            elif state.step % recipe.checkpoint_every == 0:
+                save()
             bar.advance(note=f"loss {values['loss']:.3f}" + (f", best {state.best:.3f}" if state.best_step else ""))
-            if interrupted():
-                save_state(run / "last.pt", model, objective, optimizer, state)
+            if world.any(interrupted()):
+                save()
                 note(f"stopped after step {state.step}; go on with the same command and --resume")
                 raise KeyboardInterrupt
     result = FitResult(
@@ -114,12 +157,12 @@ def fit(recipe: Recipe, run: Path, *, resume: bool = False) -> FitResult:
         metric=recipe.validation.metric,
         steps=state.step,
         seconds_per_step=state.seconds / state.step,
-        peak_memory_bytes=peak_memory(device),
-        device=device_name(device),
+        peak_memory_bytes=peak_memory(world.device),
+        device=device_name(world.device) + (f", {world.size} processes" if world.size > 1 else ""),
         skipped=len(train.frames.unreadable) + len(val.frames.unreadable),
         parameters=count_parameters(model, objective),
     )
-    write_summary(run, result)
+    world.by_first(lambda: write_summary(run, result))
     return result
 
 
@@ -138,6 +181,18 @@ def build_model(settings: ModelSettings) -> RetrievalModel:
         taken = take_over(model, load_checkpoint(settings.start_from).model)
         note(f"{settings.start_from} gives: {', '.join(taken)}")
     return model
+
+
+def prepare_model(model: RetrievalModel, recipe: Recipe, *, ranks: int = 1) -> None:
+    """What the recipe says of how the model is trained: what keeps its weights, what is recomputed, what compiled."""
+    set_training(model, recipe.optim.freeze)
+    if recipe.optim.freeze_layers is not None:
+        freeze_layers(model, recipe.optim.freeze_layers)
+    refuse_batch_statistics(model, recipe, ranks=ranks)
+    if recipe.checkpointing:
+        checkpoint_blocks(model)
+    if recipe.compile:
+        compile_towers(model)
 
 
 def load_splits(recipe: Recipe, model: RetrievalModel) -> tuple[Split, Split]:
@@ -187,13 +242,23 @@ def check_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
         raise ConfigError(f"{run} was begun with another recipe ({', '.join(changed)}); resume with the same one")
 
 
-def begin_run(run: Path, recipe: Recipe, train: Split) -> Progress:
+def gives_up(state: Progress, recipe: Recipe) -> bool:
+    """Whether as many validations as there is patience for have brought nothing better."""
+    patience = recipe.validation.patience
+    return patience is not None and state.step - state.best_step >= patience * recipe.validation.every
+
+
+def refuse_other_data(state: Progress, train: Split, recipe: Recipe, run: Path) -> None:
+    if state.data != train.fingerprint:
+        raise ConfigError(f"{recipe.data.spec} is not what {run} was begun with; start again with another -o")
+
+
+def begin_run(run: Path, recipe: Recipe) -> None:
     """Make the folder, once everything that the run needs is at hand."""
     with storage_errors(run):
         run.mkdir()
         text = json.dumps(recipe.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
         (run / "recipe.json").write_text(text, encoding="utf-8")
-    return Progress(data=train.fingerprint)
 
 
 def _clips(split: Split, batch: Batch) -> str:
@@ -202,42 +267,46 @@ def _clips(split: Split, batch: Batch) -> str:
     return f"{', '.join(names)} and {len(batch.clips) - len(names)} more"
 
 
-def choose_device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is cuda and torch sees none; set device to cpu, or to auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT into a flag, so that a step is finished; a second one interrupts at once."""
+def interruptible(*, insistent: bool = True) -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a flag, so that a step is finished.
+
+    `insistent`: a second SIGINT interrupts at once. Below torchrun, which passes on what the terminal has sent already,
+    it must not."""
     asked = False
 
     def ask(number: int, _: FrameType | None) -> None:
         nonlocal asked
         asked = True
-        signal.signal(number, before)
+        if insistent and number == signal.SIGINT:
+            signal.signal(number, before[number])
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {int(number): signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def validate(model: RetrievalModel, split: Split, recipe: Recipe, state: Progress, log: RunLog, run: Path) -> None:
-    """Embed and rank a split, and keep the model in best.pt if it is the best so far."""
+def validate(
+    model: RetrievalModel, split: Split, recipe: Recipe, state: Progress, log: RunLog, run: Path
+) -> tuple[float, int]:
+    """Embed and rank a split, and keep the model in best.pt if it is the best so far; returns the best value so far and
+    its step."""
     top_k = recipe.validation.top_k
-    embedded = embed_split(model, split, batch=recipe.validation.batch, tokens=top_k is not None)
+    with autocast(recipe.precision, model.logit_scale.device):
+        embedded = embed_split(model, split, batch=recipe.validation.batch, tokens=top_k is not None)
     found = evaluate_embeddings(embedded.clips, embedded.video, embedded.text, embedded.owners)
     chosen = found if top_k is None else evaluate_second_stage(model, embedded, top_k)
     value = chosen.value(recipe.validation.metric)
     second = {} if top_k is None else {f"second_{name}": number for name, number in chosen.summary().items()}
     log.add(state.step, "val", value=value, **found.summary(), **second)
-    if value > state.best:
-        state.best, state.best_step = value, state.step
-        training = {"recipe": recipe.model_dump(mode="json"), "step": state.step, "validation": chosen.to_json()}
-        save_checkpoint(run / "best.pt", model, training=training)
+    if not value > state.best:
+        return state.best, state.best_step
+    training = {"recipe": recipe.model_dump(mode="json"), "step": state.step, "validation": chosen.to_json()}
+    save_checkpoint(run / "best.pt", model, training=training)
+    return value, state.step
 
 
 def write_summary(run: Path, result: FitResult) -> None:
@@ -246,14 +315,3 @@ def write_summary(run: Path, result: FitResult) -> None:
     text = json.dumps({**result.to_json(), "validation": validation}, indent=1, ensure_ascii=False)
     with staged_file(run / "summary.json") as staged:
         staged.write_text(text + "\n", encoding="utf-8")
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes held so far: of the GPU, or by this process in main memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"

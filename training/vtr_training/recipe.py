@@ -16,7 +16,12 @@ from vtr_runtime.sampling import Sampling
 
 from .data.clip import DECODE_SECONDS
 
+Precision = Literal["fp32", "bf16", "fp16"]
 Part = Literal["image", "text", "temporal", "alignment", "rerank"]
+
+
+TOWERS = {"image", "text"}
+TOWER = "a tower that is trained (optim.freeze)"
 
 
 class Section(BaseModel):
@@ -73,6 +78,11 @@ class BatchSettings(Section):
     groups_from: float | None = Field(
         default=None, ge=0, le=1, description="share of the steps after which batches are made of whole groups"
     )
+    chunk: int | None = Field(
+        default=None,
+        ge=1,
+        description="clips per pass through the towers; the gradient stays that of the whole batch; none: all at once",
+    )
     distinct_frames: bool = Field(
         default=False,
         description="encode frames that are equal within a batch once; batch statistics then count them once",
@@ -90,6 +100,14 @@ class OptimSettings(Section):
     freeze: tuple[Part, ...] = Field(
         default=(),
         description="parts that keep their weights; with the image tower among them its features are computed once",
+    )
+    freeze_layers: int | None = Field(
+        default=None,
+        ge=0,
+        description="first blocks of each tower that keep their weights, with the embeddings; 0: the embeddings alone",
+    )
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, description="decay of the averaged weights that are validated and kept; none: without"
     )
 
 
@@ -159,6 +177,9 @@ class LossSettings(Section):
 
 class ValidationSettings(Section):
     every: int = Field(default=100, ge=1, description="steps between two validations; each also writes last.pt")
+    patience: int | None = Field(
+        default=None, ge=1, description="validations without a better value that end the run; none: all steps are done"
+    )
     metric: Literal["t2v_r1", "rsum", "t2v_r1+group_r1"] = Field(
         default="rsum", description="what best.pt is chosen by; group_r1: recall at 1 within groups, text to video"
     )
@@ -176,6 +197,14 @@ class Recipe(Section):
     steps: int = Field(ge=1, description="optimizer steps; the whole schedule is stretched over them")
     seed: int = Field(default=0, ge=0, description="of initial weights, batches and captions")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
+    precision: Precision = Field(
+        default="fp32", description="what the towers compute in; weights, losses and norms stay in float32"
+    )
+    checkpointing: bool = Field(
+        default=False, description="keep the input of each block alone and compute the rest again on the way back"
+    )
+    compile: bool = Field(default=False, description="compile the towers (torch.compile); the first steps take minutes")
+    checkpoint_every: int = Field(default=500, ge=1, description="steps between two last.pt, beside each validation's")
     batches: BatchSettings = BatchSettings()
     optim: OptimSettings = OptimSettings()
     loss: LossSettings = LossSettings()
@@ -203,6 +232,8 @@ class Recipe(Section):
             ("loss.rerank_weight", loss.rerank_weight != 1, stage, has_rerank),
             ("loss.negnce.hard_from", loss.negnce.hard_from == "rerank", stage, has_rerank),
             ("loss.negnce", loss.negnce != NegNceSettings(), "the loss 'negnce' (loss.contrastive)", negnce),
+            ("optim.freeze_layers", self.optim.freeze_layers is not None, TOWER, not set(self.optim.freeze) >= TOWERS),
+            ("checkpointing", self.checkpointing, TOWER, not set(self.optim.freeze) >= TOWERS),
             ("loss.gap.until", loss.gap.until > 0, "model.alignment.kind 'diffusion'", diffuses),
         ):
             if given and not there:

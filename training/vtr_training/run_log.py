@@ -32,6 +32,19 @@ class RunLog:
         self._board.close()
 
 
+class NoLog(RunLog):
+    """For a process that tells nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def add(self, step: int, kind: str, **values: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def _lines(path: Path) -> list[str]:
     """Whole lines only: a process that was killed may have left a part of one."""
     if not path.exists():

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pickle
 import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
-from torch.optim import Optimizer
 
+from vtr_export.model.checkpoint import write_tensors
 from vtr_runtime.errors import CheckpointError
-from vtr_runtime.publish import staged_file
 
 
 @dataclass
@@ -28,27 +27,30 @@ class Progress:
     seconds: float = 0.0  # spent in steps
 
 
-def save_state(path: Path, model: nn.Module, objective: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
+class Stateful(Protocol):
+    """What goes on where it was when it is given its state again: a module, an optimizer, a gradient scaler."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+def save_state(path: Path, parts: Mapping[str, Stateful], progress: Progress) -> None:
     """Write `path` atomically."""
     state = {
-        "model": model.state_dict(),
-        "objective": objective.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        **{name: part.state_dict() for name, part in parts.items()},
         "random": random_state(),
         "progress": asdict(progress),
     }
-    # Through a file object: torch's own writer hides a full disk behind a RuntimeError.
-    with staged_file(path) as staged, staged.open("wb") as file:
-        torch.save(state, file)
+    write_tensors(path, state)
 
 
-def load_state(path: Path, model: nn.Module, objective: nn.Module, optimizer: Optimizer) -> Progress:
-    """Restore everything from `path`, random generators included. CheckpointError if it is damaged or does not fit."""
+def load_state(path: Path, parts: Mapping[str, Stateful]) -> Progress:
+    """Restore the parts from `path`, random generators too. CheckpointError if it is damaged or does not fit."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["model"])
-        objective.load_state_dict(state["objective"])
-        optimizer.load_state_dict(state["optimizer"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
         progress = Progress(**state["progress"])
         set_random_state(state["random"])
     except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
@@ -64,7 +66,7 @@ def random_state() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
     }
 
 
@@ -74,7 +76,7 @@ def set_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"][0])
 
 
 def seed_everything(seed: int) -> None:

@@ -52,10 +52,18 @@ def save_checkpoint(path: str | Path, model: RetrievalModel, *, training: dict[s
         "weights_sha256": digest,
         "training": training or {},
     }
+    write_tensors(path, content)
+    return digest
+
+
+def write_tensors(path: Path, content: dict[str, Any]) -> None:
+    """torch.save, whole or not at all: StorageError where the disk is full, and what stood at `path` stays."""
     # Through a file object: torch's own writer hides a full disk behind a RuntimeError.
     with staged_file(path) as staged, staged.open("wb") as file:
-        torch.save(content, file)
-    return digest
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # and where it closes what could not be written, it fails once more
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -23,9 +23,10 @@ from ..data.batches import Batch
 from ..data.clip import Clip
 from ..data.frame_cache import CachedFrames
 from ..data.split import Split, caption_rows
+from ..devices import choose_device, device_name, peak_memory
 from ..embed import make_tokenizer
-from ..freeze import set_training
-from ..loop import build_model, choose_device, device_name, peak_memory
+from ..layers import blocks_of
+from ..loop import build_model, prepare_model
 from ..objective import Objective
 from ..optim import build_optimizer
 from ..recipe import Recipe
@@ -38,8 +39,9 @@ REPEATS = 2  # steps of each size; the fastest counts
 
 @dataclass(frozen=True)
 class Cost:
-    """`measured`: batch size -> seconds of a step. Bytes are an estimate: weights, gradients and AdamW's moments of
-    what is trained, and what autograd keeps for the way back; libraries' work space comes on top."""
+    """`measured`: batch size -> seconds of a step, on one process. Bytes are an estimate: weights (averaged ones too),
+    gradients and AdamW's moments of what is trained, and what autograd keeps for the way back of `batches.chunk` clips
+    at a time; libraries' work space comes on top."""
 
     device: str
     batch: int
@@ -70,8 +72,9 @@ def measure_cost(recipe: Recipe, captions: Sequence[str], *, budget: float = BUD
     device = choose_device(recipe.device)
     model = build_model(settings).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = Objective(recipe.loss, model.config).to(device)
-    set_training(model, recipe.optim.freeze)
+    prepare_model(model, recipe)
     optimizer = build_optimizer(model, objective, recipe.optim)
+    at_once = min(recipe.batches.chunk or recipe.batches.size, recipe.batches.size)
     times: dict[int, float] = {}
     kept: dict[int, int] = {}
 
@@ -85,33 +88,36 @@ def measure_cost(recipe: Recipe, captions: Sequence[str], *, budget: float = BUD
         return time.perf_counter() - began
 
     began = time.perf_counter()
-    for size in _sizes(recipe.batches.size):
+    for size in _sizes(recipe.batches.size, at_once):
         if len(times) > 1 and _line(times, size) * (REPEATS + 1) > budget - (time.perf_counter() - began):
             break
-        with _counting_saved() as saved:
+        with _counting_saved(model if recipe.checkpointing else None) as saved:
             step(size)  # also warms up
-        kept[size] = saved[0]
+        if size <= at_once:
+            kept[size] = saved[0]
         times[size] = min(step(size) for _ in range(REPEATS))
+    copies = 1 if recipe.optim.ema is None else 2
     trained = [value for group in optimizer.param_groups for value in group["params"]]
     return Cost(
         device=device_name(device),
         batch=recipe.batches.size,
         measured=times,
         step_seconds=_line(times, recipe.batches.size),
-        weight_bytes=sum(value.numel() * value.element_size() for value in model.parameters()),
+        weight_bytes=copies * sum(value.numel() * value.element_size() for value in model.parameters()),
         state_bytes=3 * sum(value.numel() * value.element_size() for value in trained),
-        activation_bytes=round(_line(kept, recipe.batches.size)),
+        activation_bytes=round(_line(kept, at_once)),
         peak_bytes=peak_memory(device),
     )
 
 
-def _sizes(full: int) -> Iterator[int]:
-    """2, 4, 8 ... and the full batch."""
-    size = min(SMALLEST, full)
+def _sizes(full: int, chunk: int) -> list[int]:
+    """1 where a chunk is no more; 2, 4, 8 ..., the chunk and the full batch."""
+    size = min(SMALLEST, full, chunk)
+    found = {chunk, full}
     while size < full:
-        yield size
+        found.add(size)
         size *= 2
-    yield full
+    return sorted(found)
 
 
 def _line(points: dict[int, float] | dict[int, int], at: int) -> float:
@@ -143,8 +149,10 @@ def _made_up(recipe: Recipe, model: RetrievalModel, captions: Sequence[str], siz
 
 
 @contextmanager
-def _counting_saved() -> Iterator[list[int]]:
-    """The bytes that autograd keeps inside, each storage once and parameters not counted."""
+def _counting_saved(checkpointed: RetrievalModel | None) -> Iterator[list[int]]:
+    """The bytes that autograd keeps inside, each storage once and parameters not counted.
+
+    Of a model with checkpointed blocks the blocks' inputs are counted beside: autograd itself does not see them."""
     total, seen = [0], set()
 
     def keep(value: Tensor) -> Tensor:
@@ -154,8 +162,16 @@ def _counting_saved() -> Iterator[list[int]]:
             total[0] += storage.nbytes()
         return value
 
+    def keep_input(_: torch.nn.Module, given: tuple[Tensor, ...]) -> None:
+        if torch.is_grad_enabled():
+            keep(given[0])
+
+    blocks = [] if checkpointed is None else blocks_of(checkpointed)
+    hooks = [block.register_forward_pre_hook(keep_input) for block in blocks]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         yield total
+    for hook in hooks:
+        hook.remove()
 
 
 def _wait(device: torch.device) -> None:
