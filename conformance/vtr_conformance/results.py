@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vtr_runtime.manifest import Precision
-from vtr_runtime.stages import NO_PROOF, STAGES, stage_of
+from vtr_runtime.stages import NO_PROOF, place_in_flow
 
 from .details.records import Details
 
@@ -115,9 +115,8 @@ class Report:
     @property
     def failed(self) -> list[Result]:
         """What failed, in the order of the stages: the first is the one at fault."""
-        order = [stage.name for stage in STAGES]
         found = [result for result in self.results if result.status == "fail"]
-        return sorted(found, key=lambda result: order.index(stage_of(result.stage).name))
+        return sorted(found, key=lambda result: place_in_flow(result.stage, result.case))
 
     @property
     def passed(self) -> bool:

@@ -149,6 +149,7 @@ STAGES = (
     Stage("retrieval", _FOUND, "an error that leans one way: look for a layer that needs fp32", ("query",)),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}
+PLACES = {stage.name: place for place, stage in enumerate(STAGES)}
 # What a host can answer without running a graph.
 BEFORE_THE_GRAPHS = frozenset({"container", "indices", "rgb", "pixels", "ids"})
 # What says nothing of an embedding: an engine that builds has not run.
@@ -160,6 +161,15 @@ NOT_GOLDEN = frozenset({"engine", "corners", "invariance", "retrieval"})
 def stage_of(name: str) -> Stage:
     """The stage a case belongs to; `sampler_step_3` is a case of `sampler_step`."""
     return BY_NAME[_family(name)]
+
+
+def place_in_flow(stage: str, case: str) -> float:
+    """Where a case stands between a file or a sentence and the ranking: what moved first is what came first.
+
+    A sampler behind the video tower, whose cases are clips, walks between the frames' embeddings and the clip's."""
+    name = stage_of(stage).name
+    behind_video = name == "sampler_step" and case.endswith("/clips")
+    return PLACES["frame_embeddings"] + 0.5 if behind_video else PLACES[name]
 
 
 def is_known(name: str) -> bool:

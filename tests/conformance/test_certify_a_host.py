@@ -62,6 +62,7 @@ def test_the_host_in_node_passes_the_embedding_stages(
         "corners",
         "invariance",
         "ranking",
+        "retrieval",
     }
     assert report.passed
     assert [host.version for host in report.hosts] == ["1.30.0"]

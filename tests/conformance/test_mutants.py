@@ -237,4 +237,7 @@ def test_mutants_of_a_model_with_the_other_parts(tmp_path: Path) -> None:
     check = MutantCheck(path, tmp_path / "exports")
     for name in OTHER_MODEL:
         outcome = check.check(BY_NAME[name])
-        assert outcome.status == "caught", outcome
+        if name == "temporal-alpha-swapped":  # the sampler's walk behind the head shows it before the clip's embedding
+            assert stage_of(outcome.found).name == "sampler_step", outcome
+        else:
+            assert outcome.status == "caught", outcome

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vtr_runtime.bundle import Bundle
 from vtr_runtime.manifest import Manifest
-from vtr_runtime.stages import STAGES, stage_of
+from vtr_runtime.stages import PLACES, place_in_flow, stage_of
 
 from ..cases import Case, read_cases
 from ..corners import BATCHES, Corner, check_corners, corners, expect
@@ -18,7 +18,6 @@ from ..properties import check_properties
 from ..results import Report, Result
 from ..run import answer_case
 
-ORDER = tuple(stage.name for stage in STAGES)
 BATCH = max(BATCHES)
 
 
@@ -56,12 +55,13 @@ class Suite:
         `known` are results that cannot differ on this host, and are not asked again; `whole`: ask every stage."""
         answered = {result.case for result in known}
         results = [*known]
-        for stage in ORDER:
-            mine = [case for case in self.cases if stage_of(case.stage).name == stage and case.id not in answered]
+        of_cases = {place_in_flow(case.stage, case.id) for case in self.cases}
+        for place in sorted(of_cases | {PLACES["corners"], PLACES["invariance"]}):
+            mine = [c for c in self.cases if place_in_flow(c.stage, c.id) == place and c.id not in answered]
             results += [answer_case(host, case) for case in mine]
-            if stage == "corners":
+            if place == PLACES["corners"]:
                 results += check_corners(host, self.places, self.expected, BATCH)
-            elif stage == "invariance":
+            elif place == PLACES["invariance"]:
                 results += check_properties(host, self.manifest, BATCH)
             if not whole and first_moved(results, self.manifest, debug_outputs=False) is not None:
                 break
