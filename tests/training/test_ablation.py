@@ -54,6 +54,7 @@ def test_rows_that_cannot_be_ordered_are_refused(plan, tmp_path, rows):
         plan.read_sections(path)
 
 
+@pytest.mark.long
 def test_every_row_trains_and_is_measured(plan, tmp_path):
     words = [sys.executable, ABLATION / "run.py", "-o", tmp_path / "out", "--quick", "--jobs", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
