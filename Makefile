@@ -82,6 +82,7 @@ test-long: $(STAMP)
 	$(PYTEST) -m long
 	VTR_TEST_REQUESTS=1000 $(MAKE) cpp-tsan
 	VTR_TEST_TEXTS=100000 $(MAKE) cpp-release
+	$(MAKE) cpp-fuzz SECONDS=600
 
 test-annotations: $(STAMP)
 	@test -n "$(VTR_ANNOTATIONS)" || { echo "set VTR_ANNOTATIONS to the annotation files"; exit 2; }
