@@ -13,9 +13,9 @@ import click
 SIZES = {"10 thousand": 10**4, "1 million": 10**6, "100 million": 10**8}
 
 # Measured; docs/speed.md, docs/search.md, docs/data-sets.md
-EMBED_PER_SECOND = 4.95  # videos, OpenVINO bf16, 2 cores, 54 mixed clips of 0.1 s to 6 min
-DECODE_SHARE = 0.44 + 0.12  # of its processor time: decoding and resizing
-BUSY = 1.05  # wall x cores / processor time
+EMBED_PER_SECOND = 5.63  # videos, OpenVINO bf16, 2 cores, 54 mixed clips of 0.1 s to 6 min
+DECODE_SHARE = 0.43 + 0.12  # of its processor time: decoding and resizing
+BUSY = 1.03  # wall x cores / processor time
 CORES = 2
 NPY, JPEG = 1.81e6, 0.22e6  # bytes of a clip, 12 frames of 224 x 224; JPEG on 25 real clips
 EXACT_MS, EXACT_64_MS = 88.0, 8.0  # a million rows of 512, one query and one of 64, 2 cores
