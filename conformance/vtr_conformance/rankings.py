@@ -22,6 +22,8 @@ from .results import Direction, WorstQuery
 BLOCK_SCORES = 2**21
 TOP = 10
 TAU_TOP = 100
+# The deviation of the difference of two numbers whose median distance from their median is 1 (normally distributed).
+DEVIATION_OF_DIFFERENCE = 2**0.5 * 1.4826
 
 Scores = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -47,6 +49,7 @@ class Compared:
     top: Scores  # the same of the first TOP, see `top_margins`
     swap: Scores  # see comparators.swaps_of_order
     tau: Scores  # tau-b of the reference's first TAU_TOP; NaN where there is nothing to order
+    spread: Scores  # see `error_spread`
 
 
 def compare_sides(want: Side, got: Side, relevant: Callable[[slice], NDArray[np.bool_]]) -> Compared:
@@ -109,7 +112,15 @@ def top_margins(want: Scores, before: Rows, after: Rows) -> Scores:
     return margins
 
 
-_PER_QUERY = ("best", "now_best", "flip", "top", "swap", "tau")
+def error_spread(want: Scores, got: Scores) -> Scores:
+    """Per query [Q]: the deviation by which the difference of two items' scores is off. Told from medians: a few items
+    that are far off do not move it, and neither does an error that all items share, which swaps none."""
+    error = got - want
+    error -= np.median(error, axis=1, keepdims=True)
+    return np.asarray(DEVIATION_OF_DIFFERENCE * np.median(np.abs(error), axis=1))
+
+
+_PER_QUERY = ("best", "now_best", "flip", "top", "swap", "tau", "spread")
 
 
 def _compare(want: Scores, got: Scores, relevant: NDArray[np.bool_]) -> Compared:
@@ -125,6 +136,7 @@ def _compare(want: Scores, got: Scores, relevant: NDArray[np.bool_]) -> Compared
         top=top_margins(want, first[:, :TOP], order[:, :TOP]),
         swap=swaps_of_order(want, order),
         tau=kendall_tau_b(wanted_first, found_first, RANKING_TIE),
+        spread=error_spread(want, got),
     )
 
 

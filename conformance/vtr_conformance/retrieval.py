@@ -22,6 +22,8 @@ from .split import Embedded, EmbeddedSplit, SplitClips, embed_split
 MEANINGFUL_TIMES_CHANCE = 5
 # Scores that are kept for a picture of the reference against the host.
 PAIRS = 2000
+# So many deviations the errors of two scores may lie apart before a flip is more than noise.
+NOISE_DEVIATIONS = 6
 
 
 def compare_rankings(
@@ -68,19 +70,21 @@ def compare_split(
     return [*results, *_judge_rankings(host, case, split, compared, summary)], summary
 
 
-def noise_of(want: Embedded, got: Embedded, precision: Precision) -> float:
+def noise_of(want: Embedded, got: Embedded, compared: Sequence[Compared], precision: Precision) -> float:
     """The margin of two scores that errors of this size can swap: twice the largest error of any number in any
-    embedding; RANKING_TIE at least, and at most what the ranking may move in this precision.
+    embedding, or NOISE_DEVIATIONS times the deviation of a difference of scores that half the queries exceed, whichever
+    is more; RANKING_TIE at least, and at most what the ranking may move in this precision.
 
-    Errors that are independent move the difference of two scores by less than twice the root mean square of an
-    embedding's errors (the unit vector on the other side averages them), and the largest of thousands is some four
-    times that mean; so a flip beyond is an error that leans one way. The bound keeps a host that is wrong altogether
-    from excusing its flips by the size of its errors."""
+    Errors that are independent in every number are covered by the first. Rounding within a tower is not: it moves
+    embeddings along the few directions in which they differ, so scores are off by more than their numbers tell (the
+    small model in bf16: 2.5 times). What lies beyond both is a clip or a caption that is worse off than the others. The
+    bound keeps a host that is wrong altogether from excusing its flips by the size of its errors."""
     pairs = ((want.text, got.text), (want.video, got.video))
     largest = max(float(np.abs(a.astype(np.float64) - b).max(initial=0.0)) for a, b in pairs)
     gate = stage_of("ranking").gate(precision)
     most = gate.limit if gate.comparator == "ranking" else np.inf  # int8 has no limit there
-    return float(np.clip(2 * largest, RANKING_TIE, most))
+    spread = max(float(np.median(found.spread)) for found in compared)
+    return float(np.clip(max(2 * largest, NOISE_DEVIATIONS * spread), RANKING_TIE, most))
 
 
 def _sides(of: Embedded) -> tuple[Side, Side]:
@@ -104,7 +108,7 @@ def _both_ways(split: EmbeddedSplit, got: Embedded) -> tuple[Compared, Compared]
 def _summary(
     host: Host, chosen: SplitClips, split: EmbeddedSplit, got: Embedded, compared: tuple[Compared, Compared]
 ) -> Retrieval:
-    noise = noise_of(split.reference, got, host.precision)
+    noise = noise_of(split.reference, got, compared, host.precision)
     named = (split.captions, split.names), (split.names, split.captions)
     t2v, v2t = (
         summarise(found, want, now, noise, *names)

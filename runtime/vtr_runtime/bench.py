@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clips import Clip, EmbeddedClip
+from .decoding import DecoderHere
 from .embeddings import RowLayout, as_table
 from .errors import MediaError
 from .machine import peak_memory_mb
+from .media.nvdec import Nvdec
 from .model import Model
 from .pipeline import stack
 from .pixels import resize_crop
@@ -69,11 +71,13 @@ class Report:
         return asdict(self)
 
 
-def bench(model: Model, paths: Sequence[Path], *, batches: Sequence[int], seconds: float) -> Report:
+def bench(
+    model: Model, paths: Sequence[Path], *, batches: Sequence[int], seconds: float, nvdec: Nvdec | None = None
+) -> Report:
     """Measure a model on real clips. MediaError where one of them cannot be read."""
     memory = {"loaded": peak_memory_mb()}
     frames = [read_frames(path, model.manifest.frames) for path in paths]
-    steps = tuple(_steps(model, paths, frames, seconds))
+    steps = tuple(_steps(model, paths, frames, seconds, nvdec))
     memory["decoding"] = peak_memory_mb()
     text = tuple(_text(model, batches, seconds))
     memory["text"] = peak_memory_mb()
@@ -81,16 +85,18 @@ def bench(model: Model, paths: Sequence[Path], *, batches: Sequence[int], second
     for batch in batches:
         video.append(_video(model, frames, batch, seconds))
         memory[f"video, batch {batch}"] = peak_memory_mb()
-    flow = _flow(model, paths, seconds)
+    flow = _flow(model, paths, seconds, nvdec)
     memory["all together"] = peak_memory_mb()
     return Report(model.backend_choice, steps, tuple(video), text, flow, memory)
 
 
-def _steps(model: Model, paths: Sequence[Path], frames: Sequence[Frames], seconds: float) -> Iterator[Timing]:
+def _steps(
+    model: Model, paths: Sequence[Path], frames: Sequence[Frames], seconds: float, nvdec: Nvdec | None
+) -> Iterator[Timing]:
     """One clip at a time, each step alone; a step's times are of all clips in turn."""
     spec = model.manifest.frames
     yield _timed("list packets", 1, [partial(VideoFile, path) for path in paths], seconds)
-    opened = [VideoFile(path) for path in paths]
+    opened = [VideoFile(path, nvdec=nvdec) for path in paths]
     yield _timed("decode", 1, [partial(file.read_rgb, spec) for file in opened], seconds)
     pictures = [read_rgb(path, spec).images for path in paths[:8]]
     resize = [partial(_resize, images, spec.size) for images in pictures]
@@ -123,11 +129,11 @@ def _text(model: Model, batches: Sequence[int], seconds: float) -> Iterator[Timi
         yield _timed("text", batch, [partial(model.encode_ids, ids)], seconds)
 
 
-def _flow(model: Model, paths: Sequence[Path], seconds: float) -> Flow:
+def _flow(model: Model, paths: Sequence[Path], seconds: float, nvdec: Nvdec | None) -> Flow:
     """Whole rounds over the clips until the time is up."""
     start, used, clips = time.perf_counter(), time.process_time(), 0
     while not clips or time.perf_counter() - start < seconds:
-        for item in model.embed_clips(map(Clip, paths)):
+        for item in model.embed_clips(map(Clip, paths), decoder=DecoderHere(nvdec=nvdec)):
             if item.embedding is None:
                 raise MediaError(item.message)
             clips += 1

@@ -26,6 +26,7 @@ from .manifest import FrameSpec
 from .media.colour import Rgb, RgbConverter, turn_upright
 from .media.container import open_video
 from .media.decode import decode_all, decode_selected, pick_frames, select
+from .media.nvdec import Nvdec
 from .media.timeline import Timeline, list_packets
 from .pixels import resize_crop
 from .sampling import ClipTimes, SamplePlan, Windows, check_cut
@@ -94,9 +95,10 @@ class _Picture:
 class VideoFile:
     """A file whose packets are listed: any number of its parts can be read without listing them again."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """MediaError for what is no video."""
+    def __init__(self, path: str | os.PathLike[str], *, nvdec: Nvdec | None = None) -> None:
+        """MediaError for what is no video. What `nvdec` does not decode, the CPU does."""
         self.path = Path(path)
+        self._nvdec = nvdec
         self._timeline = list_packets(self.path)
         self._times = ClipTimes(self._timeline.times, self._timeline.last_duration)
 
@@ -138,7 +140,7 @@ class VideoFile:
         keys = self._timeline.keys
         wanted = sorted({keys[index] for plan in plans for index in plan.indices})
         try:
-            found = _decode(self.path, self._timeline, wanted, self._finish(resize)) if wanted else []
+            found = _decode(self.path, self._timeline, wanted, self._finish(resize), self._nvdec) if wanted else []
         except MediaError as error:
             if len(cuts) == 1:
                 return [error]
@@ -195,9 +197,15 @@ def _pad(part: RgbFrames | MediaError, spec: FrameSpec) -> Frames | MediaError:
 
 
 def _decode(
-    path: Path, timeline: Timeline, wanted: Sequence[int], finish: Callable[[VideoFrame], _Picture]
+    path: Path,
+    timeline: Timeline,
+    wanted: Sequence[int],
+    finish: Callable[[VideoFrame], _Picture],
+    nvdec: Nvdec | None,
 ) -> list[tuple[int, _Picture]]:
     """For each wanted key, the key that was found and its picture: from a part of the file, or else from the whole."""
+    if nvdec is not None and (pictures := nvdec.decode(path, timeline, wanted, finish)) is not None:
+        return [(key, pictures[key]) for key in wanted]
     selection = select(timeline, wanted)
     if selection is not None:
         with open_video(path) as (container, stream):

@@ -11,7 +11,7 @@ import pytest
 from vtr_conformance.report import print_report
 from vtr_conformance.results import Report as ConformanceReport
 from vtr_conformance.results import Result, Retrieval
-from vtr_conformance.retrieval import compare_split, noise_of, sample_pairs
+from vtr_conformance.retrieval import compare_split, sample_pairs
 from vtr_conformance.split import Embedded, EmbeddedSplit, SplitClips
 from vtr_runtime.errors import BackendError
 from vtr_runtime.manifest import Precision
@@ -54,10 +54,11 @@ def judged(want: Embedded, got: Embedded, precision: Precision) -> tuple[Retriev
 
 
 def test_the_noise_is_twice_the_largest_error_and_a_tie_at_least(reference: Embedded) -> None:
-    assert noise_of(reference, reference, "fp16") == 2e-5
+    assert judged(reference, reference, "fp16")[0].noise == 2e-5
     video = reference.video.copy()
     video[3, 5] += 1e-3
-    assert noise_of(reference, embedded(video, reference.text), "fp16") == pytest.approx(2e-3, rel=1e-3)
+    summary, _ = judged(reference, embedded(video, reference.text), "fp16")
+    assert summary.noise == pytest.approx(2e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 2e-5), ("fp16", 2 * 2e-4**0.5), ("bf16", 2 * 2e-3**0.5)])
@@ -65,8 +66,8 @@ def test_a_host_that_is_wrong_is_not_excused_by_its_errors(
     reference: Embedded, precision: Precision, most: float
 ) -> None:
     other = embedded(reference.video[::-1], reference.text)
-    assert noise_of(reference, other, precision) == pytest.approx(most)
     summary, results = judged(reference, other, precision)
+    assert summary.noise == pytest.approx(most)
     assert summary.t2v.flips_outside > QUERIES / 2
     assert {result.status for stage, result in results.items() if stage != "aligned"} == {"fail"}
 
@@ -82,16 +83,58 @@ def test_embeddings_that_are_only_rounded_pass(reference: Embedded, precision: P
     assert results["aligned"].unit == "1 - cosine"
 
 
+def narrow(size: float) -> tuple[Embedded, Embedded]:
+    """200 clips and captions that differ in 6 of 1024 directions, and the same with errors of a size in these alone, as
+    a tower rounds."""
+    rng = np.random.default_rng(5)
+    basis, _ = np.linalg.qr(rng.normal(size=(1024, 6)))
+    video, text = (units(rng.normal(size=(200, 6))) for _ in range(2))
+    errors = size * units(rng.normal(size=(200, 6)))
+    return embedded(video @ basis.T, text @ basis.T), embedded(units(video + errors) @ basis.T, text @ basis.T)
+
+
+def test_errors_along_the_directions_in_which_clips_differ_are_noise() -> None:
+    want, got = narrow(0.014)  # 1 - cosine is 1e-4
+    summary, results = judged(want, got, "bf16")
+    assert summary.t2v.largest_top10 > 2 * np.abs(want.video - got.video).max()  # independent ones would not do that
+    assert results["retrieval"].status == "pass"
+    # The deviation of a difference by its definition, over all pairs of items; the errors here are near to normal.
+    error = (got.text @ got.video.T - want.text @ want.video.T).astype(np.float64)
+    ways = [np.median(np.std(side[:, :, None] - side[:, None, :], axis=(1, 2))) for side in (error, error.T)]
+    assert summary.noise == pytest.approx(6 * max(ways), rel=0.15)
+
+
+def test_a_clip_that_is_worse_off_than_the_others_is_beyond_it() -> None:
+    """Its cosine is good: it is moved by 0.04, against 0.002 of the others, towards a query that it answers second."""
+    want, got = narrow(0.002)
+    scores = want.text @ want.video.T
+    second, first = np.sort(scores, axis=1)[:, -2:].T
+    query = int(np.abs(first - second - 0.011).argmin())
+    clip = int(scores[query].argsort()[-2])
+    across = want.text[query] - scores[query, clip] * want.video[clip]
+    video = got.video.copy()
+    video[clip] = units((want.video[clip] + 0.04 * across / np.linalg.norm(across))[None])[0]
+    summary, results = judged(want, embedded(video, got.text), "bf16")
+    assert results["video_embedding"].status == "pass"
+    assert summary.t2v.worst is not None
+    assert summary.t2v.worst.host_best == f"clip {clip}"
+    assert results["retrieval"].status == "fail"
+
+
 def leaning(margin: float, step: float) -> tuple[Embedded, Embedded]:
     """A query that prefers clip 0 to clip 1 by `margin`, and the same with every number of clip 1 moved by `step`
-    towards the query: the score rises by some 8 times that, as independent errors never would."""
+    towards the query: the score rises by some 8 times that, as independent errors never would. Six clips with captions
+    of their own stand aside, as they were."""
     place = np.arange(64)
     query, *aside = np.stack([np.ones(64), (-1.0) ** place, (-1.0) ** (place // 2)]) / 8
+    others = np.stack([(-1.0) ** (place // 4 + place // 2 * n) for n in range(2)]) / 8
+    others = np.concatenate([others, -others, np.stack([(-1.0) ** (place // 8), (-1.0) ** (place // 16)]) / 8])
     cosines = np.array([0.6, 0.6 - margin])
     video = cosines[:, None] * query + np.sqrt(1 - cosines**2)[:, None] * np.stack(aside)
     moved = video + np.array([[0.0], [1.0]]) * step
-    texts = np.stack([query, video[1]])
-    return embedded(video, texts), embedded(units(moved), texts)
+    texts = np.concatenate([[query, video[1]], others])
+    video, moved = (np.concatenate([rows, others]) for rows in (video, units(moved)))
+    return embedded(video, texts), embedded(moved, texts)
 
 
 def test_a_flip_inside_the_noise_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import click
 
 from ..console import echo_json, json_option, note, table
 from ..errors import UsageError
-from .options import BackendChoice, backend_options, bundle_argument
+from .options import BackendChoice, backend_options, bundle_argument, decoder_option
 
 if TYPE_CHECKING:
     from ..bench import Timing
@@ -23,6 +23,7 @@ LIBRARIES = ("vtr-runtime", "numpy", "av", "pillow", "onnxruntime", "onnxruntime
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--batches", default="1,2,4,8,16", show_default=True, help="Clips, and sentences, at a time.")
 @click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(min=0), help="For each figure.")
+@decoder_option
 @click.option("--threads", type=click.IntRange(1), help="Threads of the engine. [default: its own choice]")
 @backend_options
 @json_option
@@ -31,6 +32,7 @@ def bench(
     paths: tuple[Path, ...],
     batches: str,
     seconds: float,
+    decoder: str,
     threads: int | None,
     backend: BackendChoice,
     as_json: bool,
@@ -43,16 +45,20 @@ def bench(
     from ..bench import bench as measure
     from ..clip_lists import gather
     from ..machine import describe_machine, machine_lines
+    from ..media.nvdec import Nvdec
     from ..model import load
 
     sizes = _sizes(batches)
+    nvdec = Nvdec() if decoder == "nvdec" else None
     machine = describe_machine(threads or os.cpu_count() or 1, LIBRARIES)
     model = load(bundle, **backend, threads=threads)
     note(f"backend: {model.backend_choice}")
     clips = [clip.path for clip in gather(paths or [bundle / "golden" / "media"]).clips]
     if not clips:
         raise UsageError("there is no video to measure with; give files or folders after the bundle")
-    report = measure(model, clips, batches=sizes, seconds=seconds)
+    report = measure(model, clips, batches=sizes, seconds=seconds, nvdec=nvdec)
+    if nvdec is not None:
+        note(str(nvdec))
     if as_json:
         echo_json({"machine": machine, "clips": len(clips), **report.to_json()})
         return

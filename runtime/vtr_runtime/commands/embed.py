@@ -11,12 +11,13 @@ import click
 
 from ..console import echo_json, json_option, note, progress, table
 from ..errors import UsageError
-from .options import BackendChoice, backend_options, bundle_argument, overwrite_option
+from .options import BackendChoice, backend_options, bundle_argument, decoder_option, overwrite_option
 
 if TYPE_CHECKING:
     from ..bulk import Job, Parts
     from ..clips import Clip, EmbeddedClip
     from ..console import Progress
+    from ..media.nvdec import Nvdec
     from ..model import Model
 
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--window", type=float, metavar="SECONDS", help="Cut videos into parts, a row each, to find moments.")
 @click.option("--stride", type=float, metavar="SECONDS", help="From one part to the next. [default: the window]")
 @click.option("--isolate", is_flag=True, help="Decode in processes of their own, which a hostile file may end.")
+@decoder_option
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who does it.")
 @click.option("--ray-workers", type=click.IntRange(1), help="Processes of the cluster. [default: one per two cores]")
 @click.option("--ray-address", metavar="ADDRESS", help="A running cluster's. [default: a cluster on this machine]")
@@ -51,6 +53,7 @@ def embed(
     window: float | None,
     stride: float | None,
     isolate: bool,
+    decoder: str,
     engine: str,
     ray_workers: int | None,
     ray_address: str | None,
@@ -73,6 +76,7 @@ def embed(
     from ..bulk import Job, Parts
     from ..clip_lists import gather
     from ..embeddings import RowLayout
+    from ..media.nvdec import Nvdec
     from ..model import load
     from ..publish import check_output
     from ..sampling import Windows
@@ -83,11 +87,14 @@ def embed(
         raise UsageError("there is nothing to embed; give files, folders or patterns, or a list with --list")
     if engine != "ray" and (ray_workers or ray_address):
         raise UsageError("--ray-workers and --ray-address are for --engine ray; give that too, or leave them out")
+    if decoder == "nvdec" and (isolate or engine == "ray"):
+        raise UsageError("--decoder nvdec decodes in this process alone; leave out --isolate and --engine ray")
     windows = None if window is None else Windows(window, window if stride is None else stride)
     check_output(output, overwrite=overwrite)
     found = gather(paths, lists)
     if not found.clips:
         raise UsageError(f"no video was found, and {len(found.skipped)} files that are not named like one; name them")
+    nvdec = Nvdec() if decoder == "nvdec" else None
     model = load(bundle, **backend, spin=False)  # decoding needs the cores, too
     note(f"backend: {model.backend_choice}")
     clips, unchanged = (found.clips, 0) if known is None else _without_known(found.clips, known, model.space)
@@ -105,11 +112,13 @@ def embed(
                 if engine == "ray":
                     _embed_on_ray(model, backend, job, parts, missing, bar, ray_workers, ray_address, isolate)
                 else:
-                    _embed_here(model, job, parts, missing, bar, isolate)
+                    _embed_here(model, job, parts, missing, bar, isolate, nvdec)
         except KeyboardInterrupt:
             note(f"what is done lies in {parts.folder}; the same command goes on with it")
             raise
         summary = parts.merge()
+    if nvdec is not None:
+        note(str(nvdec))
     for problem in summary.problems:
         note(f"{problem['status']}: {problem['message']}")
     if summary.problems_left_out:
@@ -145,11 +154,13 @@ def _without_known(clips: Sequence[Clip], known: Path, space: str) -> tuple[tupl
     return left, len(clips) - len(left)
 
 
-def _embed_here(model: Model, job: Job, parts: Parts, missing: Sequence[int], bar: Progress, isolate: bool) -> None:
+def _embed_here(
+    model: Model, job: Job, parts: Parts, missing: Sequence[int], bar: Progress, isolate: bool, nvdec: Nvdec | None
+) -> None:
     from ..bulk import write_groups
     from ..decoding import DecoderHere, DecoderProcesses
 
-    decoder = DecoderProcesses() if isolate else DecoderHere()
+    decoder = DecoderProcesses() if isolate else DecoderHere(nvdec=nvdec)
     try:
         pipeline = model.pipeline(windows=job.windows, decoder=decoder)
         rows = pipeline.embed_groups(job.group(number) for number in missing)

@@ -19,6 +19,13 @@ backend_option = click.option(
     show_default=True,
     help="Engine that runs the graphs: onnx-cpu, onnx-cuda, onnx-tensorrt, onnx-trt-rtx, trt, trt-rtx, openvino.",
 )
+decoder_option = click.option(
+    "--decoder",
+    type=click.Choice(["cpu", "nvdec"]),
+    default="cpu",
+    show_default=True,
+    help="nvdec: an NVIDIA GPU decodes what it can, the CPU the rest; the same frames.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import MediaError
 from ..manifest import FrameSpec
+from ..media.nvdec import Nvdec
 from ..sampling import Windows
 from ..video import Frames, VideoFile
 from .base import Cut
@@ -18,12 +19,14 @@ FILES_REMEMBERED = 4
 
 
 class DecoderHere:
-    def __init__(self) -> None:
+    def __init__(self, *, nvdec: Nvdec | None = None) -> None:
+        """With `nvdec` on the GPU, as far as it takes the files; the rest on the CPU."""
+        self._nvdec = nvdec
         self._files: OrderedDict[Path, VideoFile] = OrderedDict()
         self._lock = threading.Lock()
 
     def windows(self, path: Path, windows: Windows) -> list[Cut]:
-        file = VideoFile(path)
+        file = VideoFile(path, nvdec=self._nvdec)
         with self._lock:
             self._files[path] = file
             while len(self._files) > FILES_REMEMBERED:
@@ -34,7 +37,7 @@ class DecoderHere:
         with self._lock:
             file = self._files.get(path)
         try:
-            return (file or VideoFile(path)).read_cuts(spec, cuts)
+            return (file or VideoFile(path, nvdec=self._nvdec)).read_cuts(spec, cuts)
         except MediaError as error:
             return [error] * len(cuts)
 

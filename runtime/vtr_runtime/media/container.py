@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -17,14 +18,16 @@ from ..errors import MediaError
 
 MAX_SIDE = 16384
 MAX_PIXELS = 2**28
+NOT_ACCELERATED = "has a format that the hardware does not decode; decode it on the CPU"
 
 # FFmpeg turns a text file into pictures of its characters.
 _TEXT_CODECS = frozenset({"ansi", "bintext", "idf", "xbin"})
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The best video stream of a regular file. Files that the file names (playlists, references) are never opened."""
+def open_video(path: Path, acceleration: HWAccel | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The best video stream of a regular file. Files that the file names (playlists, references) are never opened.
+    With `acceleration` MediaError also for a stream that it does not take."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         raise MediaError(f"{path} {what}; give the path of a video file")
@@ -37,11 +40,17 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise MediaError(f"{path} is empty; fetch it again")
         handle.seek(0)
         try:
-            container = av.open(handle, "r", io_open=_refuse, options={"max_pixels": str(MAX_PIXELS)})
+            options = {"max_pixels": str(MAX_PIXELS)}
+            container = av.open(handle, "r", io_open=_refuse, options=options, hwaccel=acceleration)
         except (av.FFmpegError, OSError) as error:
             raise MediaError(f"{path} cannot be read as a video ({error.strerror}); give a video file") from error
+        except RuntimeError as error:  # raised with an acceleration alone, where no stream can have it
+            raise MediaError(f"{path} {NOT_ACCELERATED}") from error
         with container:
-            yield container, _best_stream(path, container)
+            stream = _best_stream(path, container)
+            if acceleration is not None and not stream.codec_context.is_hwaccel:
+                raise MediaError(f"{path} {NOT_ACCELERATED}")
+            yield container, stream
 
 
 def packets(container: InputContainer, stream: VideoStream, warnings: list[str]) -> Iterator[av.Packet[VideoStream]]:

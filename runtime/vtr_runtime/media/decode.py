@@ -112,8 +112,9 @@ class Selection:
     decoded: int  # packets
 
 
-def select(timeline: Timeline, wanted: Sequence[int]) -> Selection | None:
-    """Choose what to decode for the sorted keys `wanted`; None where that saves nothing, or is not known to be safe.
+def select(timeline: Timeline, wanted: Sequence[int], *, least_saving: float | None = LEAST_SAVING) -> Selection | None:
+    """Choose what to decode for the sorted keys `wanted`; None where that is not known to be safe, or saves less than
+    the share `least_saving` of the packets.
 
     A picture is safe behind an entry of an earlier or the same time: what lies behind the entry in the file, but is
     shown before it, may be predicted from what lies before the entry."""
@@ -142,7 +143,7 @@ def select(timeline: Timeline, wanted: Sequence[int]) -> Selection | None:
         if timeline.droppable[number] and number not in kept
     )
     decoded = sum(stretch.last + 1 - stretch.entry.number for stretch in found) - len(passed_over)
-    if decoded > (1 - LEAST_SAVING) * (max(place[key] for key in wanted) + 1):
+    if least_saving is not None and decoded > (1 - least_saving) * (max(place[key] for key in wanted) + 1):
         return None
     return Selection(tuple(found), passed_over, decoded)
 
