@@ -146,7 +146,7 @@ STAGES = (
         "embeddings that moved more than their tolerance",
         ("caption", "clip"),
     ),
-    Stage("retrieval", _FOUND, "an error that leans one way: look for a layer that needs fp32", ("query",)),
+    Stage("retrieval", _FOUND, "a clip or caption worse off than the rest, or a layer that needs fp32", ("query",)),
 )
 BY_NAME = {stage.name: stage for stage in STAGES}
 PLACES = {stage.name: place for place, stage in enumerate(STAGES)}
