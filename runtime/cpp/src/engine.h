@@ -17,6 +17,7 @@ struct EngineOptions {
   int threads = 1;  // 0: ONNX Runtime's choice
   int device = 0;
   bool allow_fallback = false;
+  bool spin = false;
   vtr_log log = nullptr;
   void *log_user = nullptr;
 };

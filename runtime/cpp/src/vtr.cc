@@ -232,6 +232,7 @@ vtr_status *vtr_model_open(const char *folder, const vtr_model_options *options,
     engine.allow_fallback = chosen.allow_fallback != 0;
     engine.log = chosen.log;
     engine.log_user = chosen.log_user;
+    engine.spin = chosen.spin != 0;
     *out = new vtr_model(folder, engine);
     Handles::opened(*out);
   });

@@ -221,6 +221,15 @@ TEST_F(Interface, AnOlderProgramsOptionsAreReadAsFarAsTheyGo) {
   vtr_model_close(model);
 }
 
+TEST_F(Interface, ThreadsThatSpinGiveTheSame) {
+  vtr_model_options options = vtr::Model::options();
+  EXPECT_EQ(options.spin, 0);
+  options.threads = 2;
+  options.spin = 1;
+  const vtr::Matrix found = vtr::Model(model_data("bundle"), options).embed_texts(texts_);
+  expect_near(expected<float>("texts/embeddings"), found.values.data());
+}
+
 TEST_F(Interface, ADamagedBundleIsRefused) {
   namespace fs = std::filesystem;
   const fs::path copy = fs::path(testing::TempDir()) / "vtr-damaged";

@@ -80,7 +80,7 @@ int main(int argc, char **argv) {
   int threads = 1;
   double seconds = 2;
   size_t width = 1280, height = 720;
-  bool json = false;
+  bool json = false, spin = false;
   app.add_option("bundle", bundle, "Folder that vtr-export wrote")->required();
   app.add_option("videos", videos, "Video files, embedded one after the other");
   app.add_option("--texts", texts_file, "A file of one sentence a line, in place of made-up ones");
@@ -89,6 +89,7 @@ int main(int argc, char **argv) {
   app.add_option("--seconds", seconds, "How long each is measured")
       ->capture_default_str()
       ->check(CLI::Range(0.01, 3600.0));
+  app.add_flag("--spin", spin, "Threads of ONNX Runtime that wait spin, as Python's do");
   app.add_option("--width", width, "Of a frame")->capture_default_str()->check(CLI::Range(1, 8192));
   app.add_option("--height", height, "Of a frame")->capture_default_str()->check(CLI::Range(1, 8192));
   app.add_flag("--json", json, "One JSON object a line");
@@ -104,6 +105,7 @@ int main(int argc, char **argv) {
     vtr_model_options options = vtr::Model::options();
     options.backend = backend.c_str();
     options.threads = threads;
+    options.spin = spin ? 1 : 0;
     const vtr::Model model(bundle, options);
     Report report(json);
     report.add("tokenize", time_calls(seconds, [&] { model.tokenize(texts); }), texts.size());

@@ -29,7 +29,7 @@
 extern "C" {
 #endif
 
-#define VTR_API_VERSION 1
+#define VTR_API_VERSION 2 /* 2: vtr_model_options.spin */
 
 /* The version of the interface that the library offers. */
 VTR_EXPORT uint32_t vtr_api_version(void);
@@ -92,6 +92,7 @@ typedef struct vtr_model_options {
   int32_t allow_fallback; /* not 0: nodes that the provider does not take may run on the CPU; else that is an error */
   vtr_log log;            /* may be NULL */
   void *log_user;
+  int32_t spin; /* not 0: with several threads, those that wait for work spin: sooner answers, busy cores */
 } vtr_model_options;
 
 /* Fill the options with their defaults. */
