@@ -75,7 +75,7 @@ def main(
         given = [bundle, *videos, "--texts", texts, "--threads", threads, "--seconds", seconds]
         peer = [sys.executable, HERE / "peer.py"]
         commands: dict[str, Sequence[object]] = {
-            "C++": [tool, *given, "--spin", "--json"]  # as Python's and PyTorch's threads do,
+            "C++": [tool, *given, "--spin", "--json"],  # as Python's and PyTorch's threads do
             "Python": [*peer, "python", *given],
             "PyTorch": [*peer, "pytorch", *given, "--checkpoint", checkpoint],
         }
