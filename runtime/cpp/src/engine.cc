@@ -208,7 +208,8 @@ Engine::Engine(const Bundle &bundle, const EngineOptions &options) : state_(new 
     // Shapes change from call to call: a memory pattern kept per shape would grow without end.
     check(api().DisableMemPattern(made), "setting options");
     check(api().SetIntraOpNumThreads(made, options.threads), "setting options");
-    check(api().AddSessionConfigEntry(made, "session.intra_op.allow_spinning", options.spin ? "1" : "0"), "setting options");
+    check(api().AddSessionConfigEntry(made, "session.intra_op.allow_spinning", options.spin ? "1" : "0"),
+          "setting options");
     append_provider(made, options, manifest);
     const std::string path = bundle.file(graph->second.file);
     OrtSession *session = nullptr;

@@ -114,7 +114,7 @@ class Selection:
 
 def select(timeline: Timeline, wanted: Sequence[int], *, least_saving: float | None = LEAST_SAVING) -> Selection | None:
     """Choose what to decode for the sorted keys `wanted`; None where that is not known to be safe, or saves less than
-    the share `least_saving` of the packets.
+    the share `least_saving` of the packets (None: however little it saves).
 
     A picture is safe behind an entry of an earlier or the same time: what lies behind the entry in the file, but is
     shown before it, may be predicted from what lies before the entry."""

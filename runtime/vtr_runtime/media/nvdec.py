@@ -34,7 +34,7 @@ class Nvdec:
         """UnavailableError where there is none."""
         self.decoded = self.left = 0
         self._lock = threading.Lock()
-        # The context that the engine has too: one of its own for every file would cost 0.1 s and 0.3 GB.
+        # The context that the engine has too, in place of one of its own for every file.
         self._acceleration = HWAccel("cuda", options={"primary_ctx": "1"}, allow_software_fallback=False)
         try:
             self._acceleration.create(av.Codec("h264", "r"))
